@@ -1,0 +1,144 @@
+"""The namespace of TensorFlow tensors (``backend.py`` says what a namespace is)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Callable
+
+import tensorflow as tf
+
+where, minimum, maximum, floor, abs, sqrt = tf.where, tf.minimum, tf.maximum, tf.floor, tf.abs, tf.sqrt
+sin, cos, stack, concat, transpose, reshape, matmul = tf.sin, tf.cos, tf.stack, tf.concat, tf.transpose, tf.reshape, tf.matmul
+round = tf.round
+stop_gradient = tf.stop_gradient
+
+
+def asarray(x: Any, dtype: str | None = None) -> Any:
+    """``x`` as a tensor, cast to ``dtype`` if one is given."""
+    x = tf.convert_to_tensor(x)
+    return x if dtype is None else cast(x, dtype)
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """``x`` as ``dtype``, fractions cut off; for a cast that rounds and saturates see ``pixels.saturate``."""
+    return tf.cast(x, dtype)
+
+
+def dtype_name(x: Any) -> str:
+    """The name of the dtype of ``x``: "float32", "uint8", ..."""
+    return x.dtype.name
+
+
+def shape(x: Any) -> tuple[Any, ...]:
+    """The sizes of ``x``: ints where they are known, scalar tensors where they are not."""
+    static, dynamic = x.shape.as_list(), tf.shape(x)
+    return tuple(dynamic[i] if n is None else n for i, n in enumerate(static))
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    """``x`` cut to [low, high]."""
+    return tf.minimum(tf.maximum(x, low), high)
+
+
+def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The sum over ``axis``."""
+    return tf.reduce_sum(x, axis, keepdims)
+
+
+def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The mean over ``axis``."""
+    return tf.reduce_mean(x, axis, keepdims)
+
+
+def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The least value over ``axis``."""
+    return tf.reduce_min(x, axis, keepdims)
+
+
+def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The greatest value over ``axis``."""
+    return tf.reduce_max(x, axis, keepdims)
+
+
+def arange(n: Any, dtype: str, like: Any) -> Any:
+    """0, 1, ..., n - 1; ``like`` tells torch the device."""
+    return tf.cast(tf.range(n), dtype)
+
+
+def broadcast_to(x: Any, new_shape: Any) -> Any:
+    """``x`` repeated to ``new_shape``."""
+    return tf.broadcast_to(x, new_shape)
+
+
+def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
+    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+    n, height, width, channels = shape(images)
+    first = (tf.range(n) * (height * width))[:, None, None]
+    return tf.gather(tf.reshape(images, (n * height * width, channels)), first + rows * width + columns)
+
+
+def fuses() -> bool:
+    """True: the code runs inside a compiler that turns plain indexing into one loop."""
+    return True
+
+
+def words(x: Any) -> Any:
+    """``x`` as 32-bit words for integer hashing."""
+    return tf.cast(x, tf.uint32)
+
+
+def add_words(a: Any, b: Any) -> Any:
+    """a + b modulo 2^32."""
+    return a + b
+
+
+def xor_words(a: Any, b: Any) -> Any:
+    """Bitwise exclusive or."""
+    return tf.bitwise.bitwise_xor(a, b)
+
+
+def rotate_words(a: Any, bits: int) -> Any:
+    """``a`` rotated left by ``bits``."""
+    left = tf.bitwise.left_shift(a, tf.constant(bits, tf.uint32))
+    return tf.bitwise.bitwise_or(left, tf.bitwise.right_shift(a, tf.constant(32 - bits, tf.uint32)))
+
+
+def unit_interval(a: Any) -> Any:
+    """The top 24 bits of each word as a float32 in [0, 1)."""
+    return tf.cast(tf.bitwise.right_shift(a, tf.constant(8, tf.uint32)), tf.float32) * (2.0**-24)
+
+
+def replica_number() -> Any:
+    """Number of the replica that runs this code under a ``tf.distribute`` strategy; 0 without one."""
+    context = tf.distribute.get_replica_context()
+    return words(context.replica_id_in_sync_group) if context is not None else 0
+
+
+_xla_works: bool | None = None
+
+
+def xla_works() -> bool:
+    """Whether XLA can compile on this machine; asked once, and a warning says so if it cannot."""
+    global _xla_works
+    if _xla_works is None:
+        try:
+            with tf.init_scope():
+                tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(1.0))
+            _xla_works = True
+        except (tf.errors.OpError, ValueError, NotImplementedError) as error:
+            _xla_works = False
+            warnings.warn(f"XLA does not work here ({error}); random transforms run as a plain TensorFlow graph.", stacklevel=2)
+    return _xla_works
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` compiled by XLA (a plain graph where XLA is missing); traced anew for each set of shapes."""
+    cache: list[Callable[..., Any]] = []
+
+    def call(*args: Any) -> Any:
+        if not cache:
+            # reduce_retracing: the smaller last batch of an epoch makes one shape-polymorphic trace, not one a size.
+            cache.append(tf.function(function, jit_compile=xla_works() or None, reduce_retracing=True, autograph=False))
+        return cache[0](*args)
+
+    return call

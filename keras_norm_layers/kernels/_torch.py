@@ -1,0 +1,209 @@
+"""The namespace of torch tensors (``backend.py`` says what a namespace is)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any, Callable
+
+import torch
+
+import keras
+
+floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
+round = torch.round
+MASK = 0xFFFFFFFF
+# Below this many values a batch costs less in eager torch than the compiler's start does over a whole training.
+COMPILE_FROM = 1 << 20
+
+
+def asarray(x: Any, dtype: str | None = None) -> Any:
+    """``x`` as a tensor on Keras's device, cast to ``dtype`` if one is given."""
+    x = keras.ops.convert_to_tensor(x)
+    return x if dtype is None else cast(x, dtype)
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """``x`` as ``dtype``, fractions cut off; for a cast that rounds and saturates see ``pixels.saturate``."""
+    return x.to(getattr(torch, dtype))
+
+
+def dtype_name(x: Any) -> str:
+    """The name of the dtype of ``x``: "float32", "uint8", ..."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def shape(x: Any) -> tuple[Any, ...]:
+    """The sizes of ``x``."""
+    return tuple(x.shape)
+
+
+def reshape(x: Any, new_shape: Any) -> Any:
+    """``x`` in another shape."""
+    return torch.reshape(x, tuple(new_shape))
+
+
+def transpose(x: Any, axes: Any) -> Any:
+    """``x`` with its axes in another order."""
+    return x.permute(*axes)
+
+
+def stack(tensors: Any, axis: int = 0) -> Any:
+    """The tensors side by side on a new axis."""
+    return torch.stack(list(tensors), dim=axis)
+
+
+def concat(tensors: Any, axis: int = 0) -> Any:
+    """The tensors one after the other on an axis."""
+    return torch.cat(list(tensors), dim=axis)
+
+
+def _pair(a: Any, b: Any) -> tuple[Any, Any]:
+    like = a if isinstance(a, torch.Tensor) else b
+    a, b = (v if isinstance(v, torch.Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (a, b))
+    return a, b
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """``a`` where the condition holds, else ``b``."""
+    return torch.where(condition, a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The lesser of two, elementwise; either may be a number."""
+    return torch.clamp(a, max=b) if isinstance(b, (int, float)) else torch.minimum(*_pair(a, b))
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The greater of two, elementwise; either may be a number."""
+    return torch.clamp(a, min=b) if isinstance(b, (int, float)) else torch.maximum(*_pair(a, b))
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    """``x`` cut to [low, high]."""
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+        return torch.clamp(x, low, high)
+    return minimum(maximum(x, low), high)
+
+
+def _axes(x: Any, axis: Any) -> Any:
+    return tuple(range(x.ndim)) if axis is None else axis
+
+
+def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The sum over ``axis``."""
+    return torch.sum(x, dim=_axes(x, axis), keepdim=keepdims)
+
+
+def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The mean over ``axis``."""
+    return torch.mean(x, dim=_axes(x, axis), keepdim=keepdims)
+
+
+def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The least value over ``axis``."""
+    return torch.amin(x, dim=_axes(x, axis), keepdim=keepdims)
+
+
+def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The greatest value over ``axis``."""
+    return torch.amax(x, dim=_axes(x, axis), keepdim=keepdims)
+
+
+def arange(n: Any, dtype: str, like: Any) -> Any:
+    """0, 1, ..., n - 1, on the device of ``like``."""
+    return torch.arange(n, dtype=getattr(torch, dtype), device=like.device)
+
+
+def broadcast_to(x: Any, new_shape: Any) -> Any:
+    """``x`` repeated to ``new_shape``."""
+    return torch.broadcast_to(x, tuple(new_shape))
+
+
+def stop_gradient(x: Any) -> Any:
+    """``x`` as a constant of the gradient."""
+    return x.detach()
+
+
+def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
+    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+    numbers = torch.arange(images.shape[0], dtype=torch.int32, device=images.device)
+    return images[numbers[:, None, None], rows, columns]
+
+
+def words(x: Any) -> Any:
+    """``x`` as 32-bit words for integer hashing, held in int64: torch has no full uint32 arithmetic."""
+    return x.to(torch.int64) & MASK
+
+
+def add_words(a: Any, b: Any) -> Any:
+    """a + b modulo 2^32."""
+    return (a + b) & MASK
+
+
+def xor_words(a: Any, b: Any) -> Any:
+    """Bitwise exclusive or."""
+    return a ^ b
+
+
+def rotate_words(a: Any, bits: int) -> Any:
+    """``a`` rotated left by ``bits``."""
+    return ((a << bits) & MASK) | (a >> (32 - bits))
+
+
+def unit_interval(a: Any) -> Any:
+    """The top 24 bits of each word as a float32 in [0, 1)."""
+    return (a >> 8).to(torch.float32) * (2.0**-24)
+
+
+def fuses() -> bool:
+    """True while ``torch.compile`` reads the code: then plain indexing is fastest, and ``grid_sample`` is not."""
+    return torch.compiler.is_compiling()
+
+
+def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) -> Any:
+    """Bilinear reading of (N, H, W, C) images at pixel coordinates (N, H, W), float32: torch's own eager kernel."""
+    _, height, width, _ = images.shape
+    grid = torch.stack([(2.0 * x + 1.0) / width - 1.0, (2.0 * y + 1.0) / height - 1.0], -1)
+    padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode]
+    planes = images.permute(0, 3, 1, 2).to(torch.float32)
+    shifted = planes - fill_value if fill_mode == "constant" and fill_value != 0 else planes
+    result = torch.nn.functional.grid_sample(shifted, grid, "bilinear", padding, align_corners=False)
+    if shifted is not planes:
+        result = result + fill_value
+    return result.permute(0, 2, 3, 1)
+
+
+def replica_number() -> Any:
+    """Rank of this process in ``torch.distributed``; 0 without it."""
+    distributed = torch.distributed
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def _compiler_wanted(args: tuple[Any, ...]) -> bool:
+    """The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": by size."""
+    wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
+    if wish != "auto":
+        return wish == "1"
+    return max(leaf.numel() for leaf in args if isinstance(leaf, torch.Tensor)) >= COMPILE_FROM
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` under ``torch.compile`` for large batches; eager for small ones and where the compiler fails."""
+    cache: list[Callable[..., Any]] = []
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling() or not _compiler_wanted(args):
+            return function(*args)
+        if not cache:
+            cache.append(torch.compile(function))
+        try:
+            return cache[0](*args)
+        except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
+            result = function(*args)  # an error of the function itself is raised here, as it is
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"torch.compile failed ({first_line}); random transforms run eagerly.", stacklevel=2)
+            cache[0] = function
+            return result
+
+    return call

@@ -1,0 +1,36 @@
+"""What no matrix can say about pixel values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_norm_layers.kernels.backend import namespace
+
+
+def saturate(images: Any, dtype: str) -> Any:
+    """Float images as ``dtype``: integers are rounded (half to even) and cut to their range, never wrapped around."""
+    xp = namespace(images)
+    if "int" in dtype:
+        info = np.iinfo(dtype)
+        # float32 has no 2**31 - 1: the next one below, so that the cast cannot overflow.
+        high = float(np.nextafter(np.float32(info.max), np.float32(0))) if info.bits > 24 else float(info.max)
+        images = xp.clip(xp.round(images), float(info.min), high)
+    return xp.cast(images, dtype)
+
+
+def channel_mean(images: Any) -> Any:
+    """The mean of each channel of each image (N, H, W, C), float32 (N, C): rows first, which compilers vectorize."""
+    xp = namespace(images)
+    return xp.mean(xp.mean(images, axis=1), axis=1)
+
+
+def materialize(images: Any) -> Any:
+    """The same float images, written to memory once, where several things are to be computed from them.
+
+    XLA copies cheap arithmetic into everything that uses its result: with the mean of a warped image and the image
+    itself both asked for, it would interpolate twice and write out every tap (3 to 8 times slower on a CPU). It
+    copies no division, and it cannot know that the divisor is 1.
+    """
+    return images / (images * 0.0 + 1.0)
