@@ -47,11 +47,8 @@ test: lint
 	done
 
 bench: $(VENV)/test.stamp
-	@set -e; for backend in $(BACKENDS); do \
-	    for question in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \
-	        echo "== $$question on $$backend"; \
-	        KERAS_BACKEND=$$backend $(BIN)/python $$question; \
-	    done; \
+	@set -e; for question in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \
+	    echo "== $$question"; $(BIN)/python $$question; \
 	done
 
 clean:

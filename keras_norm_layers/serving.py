@@ -158,8 +158,11 @@ def _answer(model: keras.Model, image: ImageInput, images: Any) -> Any:
     one = tf.concat([[1], tf.shape(images)[1:]], 0)
     images = tf.cond(tf.equal(count, 0), lambda: tf.zeros(one, images.dtype), lambda: images)
     outputs = model(image.wrap(tf.ensure_shape(images, (None, *image.shape))), training=False)
-    a_row_an_image = lambda output: output.shape.rank != 0 and output.shape[0] is None  # noqa: E731
-    return tf.nest.map_structure(lambda output: output[:count] if a_row_an_image(output) else output, outputs)
+
+    def first_rows(output: Any) -> Any:
+        return output[:count] if output.shape.rank and output.shape[0] is None else output
+
+    return tf.nest.map_structure(first_rows, outputs)
 
 
 def _cast(images: Any, image: ImageInput) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -21,9 +22,18 @@ def check_choice(owner: str, name: str, value: Any, allowed: Sequence[Any]) -> A
 
 def check_number(owner: str, name: str, value: Any, low: float = -float("inf"), high: float = float("inf")) -> float:
     """``value`` as a float, if it is a number in [low, high]."""
-    if not is_number(value) or not low <= value <= high:
-        raise ValueError(f"{owner}: `{name}` must be a number in [{low:g}, {high:g}]. Received: {name}={value!r}")
+    if not is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{owner}: `{name}` must be a number in [{low:g}, {high:g}] and finite. Received: {name}={value!r}")
     return float(value)
+
+
+def check_seed(owner: str, value: Any) -> int | None:
+    """``value`` as an int, if it is a seed that every backend can hold; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**31:
+        raise ValueError(f"{owner}: `seed` must be an integer in [0, 2**31) or None. Received: seed={value!r}")
+    return int(value)
 
 
 def check_bool(owner: str, name: str, value: Any) -> bool:
@@ -48,7 +58,7 @@ def check_factor(owner: str, name: str, value: Any, low: float, high: float) -> 
     """A Keras factor: a number f for [-f, f] (cut at ``low``), or a pair (lower, upper); all within [low, high]."""
     if is_number(value):
         size = abs(float(value))
-        if size > high:
+        if not size <= high:  # so that NaN is refused too
             raise ValueError(
                 f"{owner}: `{name}` must be a number or a pair (lower, upper) in [{low:g}, {high:g}]. "
                 f"Received: {name}={value!r}"
@@ -60,6 +70,9 @@ def check_factor(owner: str, name: str, value: Any, low: float, high: float) -> 
 def check_value_range(owner: str, value: Any) -> tuple[float, float]:
     """The two ends of the values that images may have, lowest first."""
     low, high = check_interval(owner, "value_range", value, -float("inf"), float("inf"))
-    if not low < high:
-        raise ValueError(f"{owner}: `value_range` must have its lower end below its upper. Received: {value!r}")
+    if not low < high or not math.isfinite(high - low):
+        raise ValueError(
+            f"{owner}: `value_range` must be a pair (lowest, highest) of finite numbers, the lowest below the highest. "
+            f"Received: value_range={value!r}"
+        )
     return low, high

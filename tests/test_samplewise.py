@@ -35,7 +35,9 @@ def test_the_formula(axis, center, scale, dtype):
 
 def test_large_epsilon():
     np.testing.assert_allclose(
-        to_numpy(SamplewiseNormalization(epsilon=10.0)(images("uint8"))), reference(images("uint8"), epsilon=10.0), atol=1e-5
+        to_numpy(SamplewiseNormalization(epsilon=10.0)(images("uint8"))),
+        reference(images("uint8"), epsilon=10.0),
+        atol=1e-5,
     )
 
 

@@ -26,7 +26,13 @@ def sizes(data, **options):
 
 
 def test_arrays_and_tuples_and_dictionaries():
-    for data in (IMAGES, (IMAGES, LABELS), (IMAGES, LABELS, LABELS), {"image": IMAGES, "y": LABELS}, {"pixels": IMAGES}):
+    for data in (
+        IMAGES,
+        (IMAGES, LABELS),
+        (IMAGES, LABELS, LABELS),
+        {"image": IMAGES, "y": LABELS},
+        {"pixels": IMAGES},
+    ):
         same(data)
         assert sizes(data, batch_size=10) == [10, 10, 3]
     assert batches(IMAGES, batch_size=10).length == 3

@@ -90,6 +90,7 @@ def to_numpy(x: Any) -> np.ndarray:
     """``x`` as a NumPy array, whichever library it belongs to (torch tensors are brought to the host)."""
     if hasattr(x, "detach"):
         x = x.detach().cpu()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # NumPy has no bfloat16
     if hasattr(x, "numpy") and not isinstance(x, np.ndarray):
         return np.asarray(x.numpy())
     return np.asarray(x)

@@ -10,9 +10,13 @@ from keras_norm_layers.kernels.backend import namespace
 
 
 def saturate(images: Any, dtype: str) -> Any:
-    """Float images as ``dtype``: integers are rounded (half to even) and cut to their range, never wrapped around."""
+    """Images as ``dtype``: for integers rounded (half to even) and cut to their range, never wrapped around."""
     xp = namespace(images)
+    if xp.dtype_name(images) == dtype:
+        return images
     if "int" in dtype:
+        if "float" not in xp.dtype_name(images):
+            images = xp.cast(images, "float32")
         info = np.iinfo(dtype)
         # float32 has no 2**31 - 1: the next one below, so that the cast cannot overflow.
         high = float(np.nextafter(np.float32(info.max), np.float32(0))) if info.bits > 24 else float(info.max)

@@ -87,7 +87,8 @@ def _nearest(xp: Any, images: Any, x: Any, y: Any, fill_mode: str, fill_value: A
     if fill_mode != "constant":
         return pixels
     inside = ((across == clipped_x) & (down == clipped_y))[..., None]
-    return xp.where(inside, pixels, xp.cast(pixels * 0 + fill_value, xp.dtype_name(images)))
+    fill = xp.cast(across[..., None] * 0.0 + fill_value, xp.dtype_name(images))
+    return xp.where(inside, pixels, fill)
 
 
 def _taps(xp: Any, t: Any, n: Any, fill_mode: str) -> tuple[Any, Any, Any, Any]:

@@ -28,9 +28,9 @@ def adapt(
     """Adapts every adaptable layer of a model, in order, with one pass over the data each.
 
     A layer sees what the layers before it give at inference (``training=False``): random layers do nothing, statistics
-    adapted before are applied. Where only layers stand before it that leave values as they are, it sees the data itself, so
-    integers are summed exactly. Layers whose statistics were given as arguments are left alone. When anything fails, all
-    layers keep the statistics they had.
+    adapted before are applied. Where only layers stand before it that leave values as they are, it sees the data
+    itself, so integers are summed exactly. Layers whose statistics were given as arguments are left alone. When
+    anything fails, all layers keep the statistics they had.
 
     Args:
         model: a Sequential or Functional model with one input (models inside it included), a subclassed model that is
@@ -57,15 +57,15 @@ def adapt(
     targets = [la for la in layers if isinstance(la, AdaptiveLayer) and not la.has_given_statistics]
     if not targets:
         raise ValueError(
-            f"There is nothing to adapt in {_title(model)}: it has no layer such as FeaturewiseNormalization, or all have "
-            f"statistics given as arguments. Its layers: {[layer.name for layer in layers]}"
+            f"There is nothing to adapt in {_title(model)}: it has no layer such as FeaturewiseNormalization, or all "
+            f"have statistics given as arguments. Its layers: {[layer.name for layer in layers]}"
         )
     if isinstance(model, keras.Model) and _input_count(model) > 1:
         raise ValueError(
-            f"{_title(model)} has {_input_count(model)} inputs; adapt works on models with one. Call adapt of its layers, "
-            f"each with the data it sees: {[layer.name for layer in targets]}"
+            f"{_title(model)} has {_input_count(model)} inputs; adapt works on models with one. Call adapt of its "
+            f"layers, each with the data it sees: {[layer.name for layer in targets]}"
         )
-    options = {"steps": steps, "key": key, "rank": _input_rank(model, layers)}
+    options: dict[str, Any] = {"steps": steps, "key": key, "rank": _input_rank(model, layers)}
     if batches(data, batch_size=batch_size, **options).once and len(targets) > 1:
         raise ValueError(
             f"The data can be read only once ({type(data).__name__}), and {len(targets)} layers need a pass each: "
@@ -169,7 +169,7 @@ class _Prefix:
         self._model, self._layers, self._layer = model, layers, layer
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        self._layer._capture = True
+        self._watch(True)
         try:
             self._run(batch)
         except Captured as captured:
@@ -177,9 +177,15 @@ class _Prefix:
         else:
             raise ValueError(f"{_title(self._model)} was run, and {self._layer.name!r} was not called in it.")
         finally:
-            self._layer._capture = False
+            self._watch(False)
         # Layers that changed nothing but the dtype: the data itself, exact where it is of integers.
         return batch if seen.shape == batch.shape and np.array_equal(seen, batch) else seen
+
+    def _watch(self, on: bool) -> None:
+        self._layer._capture = on
+        for layer in self._layers:
+            if isinstance(layer, AdaptiveLayer):
+                layer._lenient = on
 
     def _run(self, batch: np.ndarray) -> None:
         if isinstance(self._model, keras.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import threading
@@ -23,9 +24,9 @@ class AdaptiveLayer(PreprocessingLayer):
     """Base of the layers that learn statistics from data; use its subclasses.
 
     Statistics are weights, so they travel with the model, and ``call`` reads them anew each time: adapting, loading or
-    setting weights takes effect in a model that was compiled, traced or fitted before. Beside the weights (float32) the layer
-    keeps the accumulator they came from (float64 or exact integers); ``.keras`` and ``.weights.h5`` files hold it too, so
-    that ``update`` and ``merge`` continue exactly after loading.
+    setting weights takes effect in a model that was compiled, traced or fitted before. Beside the weights (float32) the
+    layer keeps the accumulator they came from (float64 or exact integers); ``.keras`` and ``.weights.h5`` files hold it
+    too, so that ``update`` and ``merge`` continue exactly after loading.
 
     A subclass says in ``build`` which weights it has, in ``empty_accumulator`` what accumulates, in ``statistics_of``
     which values the weights get from it, and in ``transform`` what is done to images.
@@ -35,7 +36,9 @@ class AdaptiveLayer(PreprocessingLayer):
         super().__init__(**kwargs)
         self.accumulator: Any = None
         self._adapted: bool | None = False
-        self._capture = False
+        self._committed = b""
+        self._capture = False  # True: do not normalize, hand the input to whoever runs the model (see `Captured`)
+        self._lenient = False  # True: a model is being built in order to adapt it, so no statistics are no error
 
     # -- what subclasses define ---------------------------------------------------------------------------------------
 
@@ -73,8 +76,8 @@ class AdaptiveLayer(PreprocessingLayer):
         """Learns the statistics of ``data`` in one pass; they replace those the layer had.
 
         Args:
-            data: arrays, tensors, lists of images, ``tf.data``, ``PyDataset``, torch ``DataLoader``, generators; of (x, y)
-                and (x, y, weights) the x, of dictionaries the images (see ``statistics.sources``).
+            data: arrays, tensors, lists of images, ``tf.data``, ``PyDataset``, torch ``DataLoader``, generators; of (x,
+                y) and (x, y, weights) the x, of dictionaries the images (see ``statistics.sources``).
             batch_size: images a batch, where the data does not come in batches. Default: some 16 MB.
             steps: batches to read; default all. Needed for data without end.
             verbose: 0 no progress bar, 1 a bar, "auto" a bar for what takes longer than two seconds.
@@ -121,8 +124,8 @@ class AdaptiveLayer(PreprocessingLayer):
     def merge(self, other: AdaptiveLayer) -> None:
         """Adds what another layer of the same kind has learnt, exactly as if this one had seen that data too.
 
-        A layer that has learnt nothing takes over the statistics: ``FeaturewiseNormalization(invert=True)`` merged with an
-        adapted one undoes it.
+        A layer that has learnt nothing takes over the statistics: ``FeaturewiseNormalization(invert=True)`` merged with
+        an adapted one undoes it.
         """
         self._refuse_given("merge")
         if not isinstance(other, type(self)) or other.accumulator is None:
@@ -153,42 +156,55 @@ class AdaptiveLayer(PreprocessingLayer):
     def _continued(self, what: str) -> Any:
         """A copy of the accumulator to add to, after a check that the weights still come from it."""
         if self.accumulator is not None:
-            now = {name: to_host(getattr(self, name)) for name in self.statistics_of(self.accumulator)}
-            if all(np.array_equal(now[k], v) for k, v in self._weight_values(self.accumulator).items()):
+            if self._fingerprint() == self._committed:
                 return self.restore_accumulator(self.accumulator.state())
         elif self.built and float(to_host(self.count)) == 0:
             return self.empty_accumulator()
         raise ValueError(
             f"{self._title()}: its weights were set from outside (set_weights, or a file without the accumulator), so "
-            f"{what} cannot continue them exactly. Adapt it on all the data, load a file saved by this package, or reset()."
+            f"{what} cannot continue them exactly. Adapt it on all the data, load a file saved by this package, or "
+            f"reset()."
         )
 
     def _weight_values(self, accumulator: Any) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value, "float32") for name, value in self.statistics_of(accumulator).items()}
+        with np.errstate(over="ignore"):  # what overflows is refused before it becomes a weight
+            return {name: np.asarray(value, "float32") for name, value in self.statistics_of(accumulator).items()}
 
     def _commit(self, accumulator: Any) -> None:
         """Takes over an accumulator: everything that can fail comes before the first assignment."""
         values = self._weight_values(accumulator)
         for name, value in values.items():
             if not np.isfinite(value).all():
-                raise ValueError(f"{self._title()}: {name} does not fit into float32; divide the data by a constant first.")
+                raise ValueError(
+                    f"{self._title()}: {name} does not fit into float32; divide the data by a constant first."
+                )
         for name, value in values.items():
             getattr(self, name).assign(value.reshape(getattr(self, name).shape))
         self.accumulator = accumulator
         self._adapted = True
+        self._committed = self._fingerprint()
+
+    def _fingerprint(self) -> bytes:
+        """A hash of the weights: tells whether they are still those that the accumulator gave."""
+        return hashlib.blake2b(b"".join(to_host(variable).tobytes() for variable in self.weights)).digest()
 
     def snapshot(self) -> Any:
         """What ``restore`` needs to bring back the statistics of now."""
-        return self.accumulator, self._adapted, [to_host(v) for v in self.weights] if self.built else None
+        return (
+            self.accumulator,
+            self._adapted,
+            self._committed,
+            [to_host(v) for v in self.weights] if self.built else None,
+        )
 
     def restore(self, snapshot: Any) -> None:
         """Brings back the statistics of a snapshot."""
-        accumulator, adapted, weights = snapshot
+        accumulator, adapted, committed, weights = snapshot
         if weights is None:
             if self.built:
                 self.reset()
             return
-        self.accumulator, self._adapted = accumulator, adapted
+        self.accumulator, self._adapted, self._committed = accumulator, adapted, committed
         for variable, value in zip(self.weights, weights):
             variable.assign(value)
 
@@ -237,7 +253,7 @@ class AdaptiveLayer(PreprocessingLayer):
     # -- calling ------------------------------------------------------------------------------------------------------
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._capture and not isinstance(inputs, keras.KerasTensor):
+        if self._capture and backend.is_concrete(inputs):
             raise Captured(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -264,13 +280,13 @@ class AdaptiveLayer(PreprocessingLayer):
             self._adapted = read_outside(self.count, self._adapted)
 
     def _require_adapted(self) -> None:
-        if self._adapted or self.has_given_statistics:
+        if self._adapted or self._lenient or self.has_given_statistics:
             return
         self._notice()
         if self._adapted is False:
             raise RuntimeError(
-                f"{self._title()} has no statistics yet. Call its adapt(data), or keras_norm_layers.adapt(model, data), "
-                f"or load weights, before the layer is used."
+                f"{self._title()} has no statistics yet. Call its adapt(data), or keras_norm_layers.adapt(model, "
+                f"data), or load weights, before the layer is used."
             )
 
     def _title(self) -> str:
@@ -293,6 +309,7 @@ class AdaptiveLayer(PreprocessingLayer):
         state = {name[len(SAVED) :]: np.asarray(store[name]) for name in names if name.startswith(SAVED)}
         self.accumulator = self.restore_accumulator(state) if state else None
         self._adapted = bool(np.asarray(to_host(self.count)) > 0)
+        self._committed = self._fingerprint()
 
 
 class Captured(BaseException):
@@ -304,8 +321,8 @@ class Captured(BaseException):
 
 
 def to_host(variable: Any) -> np.ndarray:
-    """The value of a Keras variable as a NumPy array."""
-    return backend.to_numpy(keras.ops.convert_to_tensor(variable))
+    """The value of a Keras variable as a NumPy array of its own: a later assignment does not change it."""
+    return np.array(backend.to_numpy(keras.ops.convert_to_tensor(variable)))
 
 
 def read_outside(count: Any, unknown: bool | None) -> bool | None:

@@ -17,13 +17,14 @@ from keras_norm_layers.validation import check_bool, check_number
 class FeaturewiseNormalization(AdaptiveLayer):
     """Subtracts the mean of a data set and divides by its standard deviation: y = (x - mean) / (std + epsilon).
 
-    ``adapt`` learns mean and (biased) standard deviation in one pass: exactly for integers, in float64 for floats. They are
-    weights of the layer, ``mean``, ``std`` and ``count`` (the number of images seen), and are saved with the model. A
-    feature whose std is 0 is centred and not scaled.
+    ``adapt`` learns mean and (biased) standard deviation in one pass: exactly for integers, in float64 for floats. They
+    are weights of the layer, ``mean``, ``std`` and ``count`` (the number of images seen), and are saved with the model.
+    A feature whose std is 0 is centred and not scaled.
 
-    Input: images of any integer or float dtype, channels last (N, H, W, C), or any other shape with images along its first
-    axis; inside ``tf.data`` also one image. Output: the same shape, in the layer's dtype (float32 by default, whatever the
-    global policy; computed in float32 always). A float32 mean has 24 bits: so much does it resolve of data far from zero.
+    Input: images of any integer or float dtype, channels last (N, H, W, C), or any other shape with images along its
+    first axis; inside ``tf.data`` also one image. Output: the same shape, in the layer's dtype (float32 by default,
+    whatever the global policy; computed in float32 always). A float32 mean has 24 bits: so much does it resolve of data
+    far from zero.
 
     Args:
         axis: axes that keep statistics of their own: -1 a channel, None one mean and std for all values, (1, 2, 3) each
@@ -32,7 +33,8 @@ class FeaturewiseNormalization(AdaptiveLayer):
         scale: divide by the standard deviation.
         epsilon: added to the standard deviation.
         mean: the mean to use instead of a learnt one: a number, or an array that broadcasts to the features.
-        std: the standard deviation to use. Give all that ``center`` and ``scale`` need, and the layer needs no adapting.
+        std: the standard deviation to use. Give all that ``center`` and ``scale`` need, and the layer needs no
+            adapting.
         invert: undo it: y = x * (std + epsilon) + mean.
         **kwargs: arguments of ``keras.layers.Layer``; ``dtype`` defaults to "float32".
 
@@ -84,8 +86,8 @@ class FeaturewiseNormalization(AdaptiveLayer):
         features = tuple(shape[a] for a in self._kept)
         if None in features:
             raise ValueError(
-                f"{self._title()}: the sizes along axis={self.axis} must be known. Received input shape {shape}. Name them "
-                f"in keras.Input, or choose axes of known size."
+                f"{self._title()}: the sizes along axis={self.axis} must be known. Received input shape {shape}. Name "
+                f"them in keras.Input, or choose axes of known size."
             )
         self._built_for = tuple(n if a in self._kept else None for a, n in enumerate(shape))
         self._broadcast = tuple(n if a in self._kept else 1 for a, n in enumerate(shape))

@@ -76,8 +76,8 @@ class SamplewiseNormalization(PreprocessingLayer):
         x = xp.cast(xp.asarray(inputs), "float32")
         rank = len(x.shape)
         axes = self._reduced(rank)
-        # Values count from the image's first one: a constant image becomes exactly 0, and values far from zero keep their
-        # digits in the float32 sums. What the first mean misses by rounding, a second one takes away.
+        # Values count from the image's first one: a constant image becomes exactly 0, and values far from zero keep
+        # their digits in the float32 sums. What the first mean misses by rounding, a second one takes away.
         first = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(rank))]
         shifted = x - first
         mean = xp.mean(shifted, axis=axes, keepdims=True)

@@ -17,14 +17,14 @@ from keras_norm_layers.validation import check_bool, check_choice, check_number
 class ZCAWhitening(AdaptiveLayer):
     """Makes the values of images uncorrelated and of variance one, by the full covariance of a data set.
 
-    With eigenpairs (v_i, l_i) of the covariance, kind "zca" applies W = sum v_i v_i' / sqrt(l_i + epsilon) to the centred,
-    flattened image: of all whitenings the one whose result looks most like the image. Kind "pca" gives the coordinates
-    v_i' x / sqrt(l_i + epsilon) themselves, largest variance first, in an array of the image's shape; the largest
-    component of each v_i is positive, so the signs do not depend on the machine.
+    With eigenpairs (v_i, l_i) of the covariance, kind "zca" applies W = sum v_i v_i' / sqrt(l_i + epsilon) to the
+    centred, flattened image: of all whitenings the one whose result looks most like the image. Kind "pca" gives the
+    coordinates v_i' x / sqrt(l_i + epsilon) themselves, largest variance first, in an array of the image's shape; the
+    largest component of each v_i is positive, so the signs do not depend on the machine.
 
-    Directions in which the data does not vary at all (l_i = 0 within rounding: dead pixels, fewer images than values) are
-    dropped. The formula would amplify them 1 / sqrt(epsilon) = 1000 times, and a new image that differs there would be
-    drowned. The covariance of the output is the identity on all the other directions, as far as epsilon is small
+    Directions in which the data does not vary at all (l_i = 0 within rounding: dead pixels, fewer images than values)
+    are dropped. The formula would amplify them 1 / sqrt(epsilon) = 1000 times, and a new image that differs there would
+    be drowned. The covariance of the output is the identity on all the other directions, as far as epsilon is small
     beside their variance. ``epsilon`` is an amount of variance, so its effect depends on the range of the values: 1e-6
     changes little for images in [0, 1]; 0.01 to 0.1 there keeps noise low.
 
@@ -35,8 +35,8 @@ class ZCAWhitening(AdaptiveLayer):
     Args:
         epsilon: added to each variance.
         kind: "zca" or "pca".
-        center: "pixel": each pixel has its own mean, as whitening asks. "channel": one mean a channel, and second moments
-            about it, as ``ImageDataGenerator`` does it; the output then is not quite centred.
+        center: "pixel": each pixel has its own mean, as whitening asks. "channel": one mean a channel, and second
+            moments about it, as ``ImageDataGenerator`` does it; the output then is not quite centred.
         invert: undo it; dropped directions come back as the mean.
         **kwargs: arguments of ``keras.layers.Layer``; ``dtype`` defaults to "float32".
 

@@ -1,1 +1,1 @@
-"""What ``adapt`` learns: accumulators that can be merged (empty, add, merge, result), and the sources that feed them."""
+"""What ``adapt`` learns: mergeable accumulators (empty, add, merge, result), and the sources that feed them."""

@@ -136,7 +136,7 @@ class Covariance:
 
 
 def check_memory(size: int) -> None:
-    """MemoryError where the covariance of ``size`` values and its eigenvectors do not fit into the memory that is free."""
+    """MemoryError where the covariance of ``size`` values and its eigenvectors do not fit into the free memory."""
     needed, free = COPIES * 8 * size * size, free_memory()
     if free is not None and needed > free:
         raise MemoryError(
@@ -170,9 +170,10 @@ def _system_memory() -> int | None:
 def _container_memory() -> int | None:
     """What the control group of a container leaves; its limit does not show in /proc/meminfo."""
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit, open(
-            "/sys/fs/cgroup/memory.current", encoding="ascii"
-        ) as used:
+        with (
+            open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
+            open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
+        ):
             return int(limit.read()) - int(used.read())
     except (OSError, ValueError):  # no control group, or "max": no limit
         return None

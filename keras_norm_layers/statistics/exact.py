@@ -72,7 +72,7 @@ class Sums:
 
     @classmethod
     def from_digits(cls, count: int, sums: np.ndarray, products: np.ndarray, digits: int) -> Sums:
-        """From the digits' sums and products (the lower triangle of ``digit_sums``) of one or more columns a feature."""
+        """From the digits' sums and products (the lower triangle of ``digit_sums``) of a column a feature."""
         if digits == 1:
             bound = max(int(products.max()), int(np.abs(sums).max()))
             return cls(count, sums[0], products[0], bound)

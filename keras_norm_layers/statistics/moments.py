@@ -1,10 +1,10 @@
 """Count, mean and variance of any number of batches, mergeable: exact for integers, centred in float64 for floats.
 
-Integer images add up to integers, so their sums and sums of squares are kept without losing a bit, and the result has the
-same bits for any batch size, order or split over machines. The sums run on cache-sized blocks in floating point, which is
-fastest, and each block is so short that every partial sum is an integer its type can hold exactly. Floating-point images
-go through two passes a block (mean, then squares about the mean), and blocks merge by the formula of Chan, Golub and
-LeVeque (1983).
+Integer images add up to integers, so their sums and sums of squares are kept without losing a bit, and the result has
+the same bits for any batch size, order or split over machines. The sums run on cache-sized blocks in floating point,
+which is fastest, and each block is so short that every partial sum is an integer its type can hold exactly.
+Floating-point images go through two passes a block (mean, then squares about the mean), and blocks merge by the formula
+of Chan, Golub and LeVeque (1983).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Statistics(NamedTuple):
     """What the moments say: ``images`` seen, values a feature (``count``), float64 ``mean`` and biased ``variance``."""
 
     images: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's own count is no loss here
     mean: np.ndarray
     variance: np.ndarray
 
@@ -74,7 +74,9 @@ class Moments:
         kept = kept_axes(self.axis, batch.ndim, name)
         feature_shape = tuple(batch.shape[a] for a in kept)
         if self.feature_shape not in (None, feature_shape):
-            raise ValueError(f"{name} has {feature_shape} features along axis {self.axis}, earlier ones {self.feature_shape}.")
+            raise ValueError(
+                f"{name} has {feature_shape} features along axis {self.axis}, earlier ones {self.feature_shape}."
+            )
         if batch.size:
             integers, floats = _batch_sums(batch, kept, name, first_image)
             self.feature_shape = feature_shape
@@ -103,7 +105,9 @@ class Moments:
         """
         if self.feature_shape is None:
             raise ValueError("Moments hold no data yet: add a batch first.")
-        parts = [p.centred() if isinstance(p, exact.Sums) else p for p in (self._integers, self._floats) if p is not None]
+        parts = [
+            p.centred() if isinstance(p, exact.Sums) else p for p in (self._integers, self._floats) if p is not None
+        ]
         total = _Centred(*parts[0])
         for part in parts[1:]:
             total = total.merged(_Centred(*part))
@@ -143,7 +147,7 @@ class Moments:
 class _Centred(NamedTuple):
     """Count, mean and sum of squares about the mean, of flat features."""
 
-    count: int
+    count: int  # type: ignore[assignment]
     mean: np.ndarray
     squares: np.ndarray
 
@@ -230,8 +234,8 @@ def non_finite(batch: np.ndarray, part: np.ndarray, start: int, name: str, first
         return ValueError(f"{where} holds values too large for a variance in float64; divide them by a constant first.")
     what = "NaN" if np.isnan(flat[bad[0]].astype("float64")).any() else "infinity"
     return ValueError(
-        f"{where} holds {what}, first in image {first + start + int(bad[0])}. Statistics need finite values: remove the "
-        f"image, or replace the values (numpy.nan_to_num) before adapting."
+        f"{where} holds {what}, first in image {first + start + int(bad[0])}. Statistics need finite values: remove "
+        f"the image, or replace the values (numpy.nan_to_num) before adapting."
     )
 
 
@@ -274,11 +278,9 @@ def _integer_sums(part: np.ndarray, kept: tuple[int, ...]) -> exact.Sums:
     for table, tile, group in _tables(part, kept):
         fold = _folded(kept, group, part.ndim)
 
-        def folded(sums: np.ndarray) -> np.ndarray:
-            return sums.reshape(-1, tile, *group).sum(tuple(a + 1 for a in fold)).reshape(len(sums), -1)
-
         sums, squares, digits = exact.digit_sums(table, peak, part.size, _blocks)
-        sums, squares = folded(sums), folded(squares)
+        axes = tuple(a + 1 for a in fold)
+        sums, squares = (v.reshape(-1, tile, *group).sum(axes).reshape(len(v), -1) for v in (sums, squares))
         count = table.size // sums.shape[1]
         total = _merged(total, exact.Sums.from_digits(count, sums, squares, digits))
     assert total is not None

@@ -1,10 +1,11 @@
 """Any source of images -> batches of NumPy arrays.
 
-What is an image and what is a batch? An array is a batch along its first axis, always. An element of a ``tf.data.Dataset``,
-a generator or another iterable is a batch when it has the rank a layer takes (``rank``), and one image when it has an axis
-less. Where no rank is known: an element is one image if it has three axes, the last of them of size 1 to 4 (and a
-dataset does not leave the first one open), or fewer than two axes; everything else is a batch. The elements of a list are
-images, unless the rank says that they are batches. Single images are gathered into batches of equal shapes.
+What is an image and what is a batch? An array is a batch along its first axis, always. An element of a
+``tf.data.Dataset``, a generator or another iterable is a batch when it has the rank a layer takes (``rank``), and one
+image when it has an axis less. Where no rank is known: an element is one image if it has three axes, the last of them
+of size 1 to 4 (and a dataset does not leave the first one open), or fewer than two axes; everything else is a batch.
+The elements of a list are images, unless the rank says that they are batches. Single images are gathered into batches
+of equal shapes.
 """
 
 from __future__ import annotations
@@ -87,8 +88,9 @@ def batches(
 def _limited(source: Batches, steps: int) -> Batches:
     def read() -> Iterator[np.ndarray]:
         done = 0
-        for done, batch in enumerate(itertools.islice(iter(source), steps), 1):
+        for batch in itertools.islice(iter(source), steps):
             yield batch
+            done += 1
         if done < steps:
             warnings.warn(f"steps={steps} batches were asked for, and the data ended after {done}.", stacklevel=3)
 
@@ -118,7 +120,9 @@ def _source(data: Any, picker: _Picker, steps: int | None) -> Batches:
         return Batches(lambda: picker.gather(iter(data)), picker.batch_count(_length(data)), once)
     if callable(data):
         return Batches(lambda: picker.gather(iter(data())))
-    raise TypeError(f"An object of {type(data).__module__}.{type(data).__name__} is no source of images. Allowed: {ALLOWED}.")
+    raise TypeError(
+        f"An object of {type(data).__module__}.{type(data).__name__} is no source of images. Allowed: {ALLOWED}."
+    )
 
 
 def _is(data: Any, module: str, path: str) -> bool:
@@ -166,8 +170,8 @@ def _from_tf_data(data: Any, picker: _Picker, steps: int | None) -> Batches:
     spec = picker.images(data.element_spec)
     if not _is(spec, "tensorflow", "TensorSpec"):
         raise TypeError(
-            f"The images of the dataset are {type(spec).__name__}s. Allowed: dense tensors; pad or resize ragged ones, and "
-            f"name one entry of several with `key`."
+            f"The images of the dataset are {type(spec).__name__}s. Allowed: dense tensors; pad or resize ragged "
+            f"ones, and name one entry of several with `key`."
         )
     cardinality = int(data.cardinality())
     if cardinality == -1 and steps is None:
@@ -240,7 +244,9 @@ class _Picker:
         """ValueError where the data does not have the layer's number of axes."""
         allowed = () if self.rank is None else (self.rank,) if batch_only else (self.rank, self.rank - 1)
         if allowed and rank not in allowed:
-            hint = " (one image is a batch of one: image[None])" if self.rank is not None and rank == self.rank - 1 else ""
+            hint = (
+                " (one image is a batch of one: image[None])" if self.rank is not None and rank == self.rank - 1 else ""
+            )
             raise ValueError(f"Images must come in batches of {self.rank} axes{hint}. Received the shape {shape}.")
 
     def is_single(self, shape: tuple[Any, ...], open_first: bool = False, samples: bool = False) -> bool:
@@ -266,8 +272,8 @@ class _Picker:
             if not (self.is_single(x.shape, samples=samples) if single is None else single):
                 if self.batch_size is not None:
                     raise ValueError(
-                        f"The data comes in batches already (an element has the shape {x.shape}): leave out batch_size. "
-                        f"Received: batch_size={self.batch_size}"
+                        f"The data comes in batches already (an element has the shape {x.shape}): leave out "
+                        f"batch_size. Received: batch_size={self.batch_size}"
                     )
                 yield x
                 continue

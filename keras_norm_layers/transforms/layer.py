@@ -27,7 +27,7 @@ class RandomLayer(PreprocessingLayer):
     export are deterministic. Called on its own, or in ``Dataset.map``, it augments, as Keras's layers do.
 
     Args:
-        seed: an integer, or None for a random one. The same seed draws the same numbers on every backend.
+        seed: an integer in [0, 2**31), or None for a random one. The same seed draws the same numbers on every backend.
         data_format: "channels_last" or "channels_first"; None takes Keras's setting.
         bounding_box_format: needed when there are boxes: "xyxy", "yxyx", "xywh", "center_xywh" or one of these with
             "rel_" before it.
@@ -55,9 +55,7 @@ class RandomLayer(PreprocessingLayer):
     ) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
-            raise ValueError(f"{owner}: `seed` must be an integer or None. Received: seed={seed!r}")
-        self.seed = None if seed is None else int(seed)
+        self.seed = validation.check_seed(owner, seed)
         formats = ("channels_last", "channels_first")
         data_format = data_format or keras.config.image_data_format()
         self.data_format = validation.check_choice(owner, "data_format", data_format, formats)
@@ -311,4 +309,53 @@ class RandomLayer(PreprocessingLayer):
                 f"{owner}: images must have the rank 3, (H, W, C), or 4, (N, H, W, C). Received: "
                 f"shape={tuple(data['images'].shape)}"
             )
+        self._check_targets(data)
         return data
+
+    def _check_targets(self, data: dict[str, Any]) -> None:
+        """Raises if a target does not fit the images: what is unknown while a graph is traced fits."""
+        first = self.data_format == "channels_first"
+        *batch, height, width, channels = move_channels_last(tuple(data["images"].shape), first)
+        layout = self._plan
+        if layout is not None and channels is not None and not layout.fits(channels):
+            self._misfit("images", f"{layout.channels} channels, as at the first call", data["images"].shape)
+        if "segmentation_masks" in data:
+            masks = data["segmentation_masks"]
+            shape = tuple(masks.shape)
+            with_channels = len(shape) == len(batch) + 3
+            shape = move_channels_last(shape, first)[:-1] if with_channels else shape
+            if not fits(shape, (*batch, height, width)):
+                self._misfit("segmentation_masks", "the height and width of the images, a channel axis or none", masks.shape)
+            self._check_mask_fill(backend.namespace(masks).dtype_name(masks))
+        if "keypoints" in data and not fits(data["keypoints"].shape, (*batch, None, 2)):
+            self._misfit("keypoints", "(N, K, 2), or (K, 2) for one image", data["keypoints"].shape)
+        if "bounding_boxes" in data:
+            boxes, labels = (data["bounding_boxes"][key].shape for key in ("boxes", "labels"))
+            if not fits(boxes, (*batch, None, 4)):
+                self._misfit("boxes", "(N, K, 4), or (K, 4) for one image", boxes)
+            if not fits(labels, tuple(boxes[:-1])):
+                self._misfit("labels of the boxes", "(N, K), or (K,) for one image", labels)
+
+    def _misfit(self, target: str, wanted: str, shape: Any) -> None:
+        raise ValueError(f"{type(self).__name__}: the {target} must have {wanted}. Received: shape={tuple(shape)}")
+
+    def _check_mask_fill(self, dtype: str) -> None:
+        if "int" not in dtype:
+            return
+        info, value = np.iinfo(dtype), self.mask_fill_value
+        if value != int(value) or not info.min <= value <= info.max:
+            raise ValueError(
+                f"{type(self).__name__}: `mask_fill_value` must be a whole number that masks of the dtype {dtype} can hold. "
+                f"Received: mask_fill_value={value:g}"
+            )
+
+
+def move_channels_last(shape: tuple[Any, ...], channels_first: bool) -> tuple[Any, ...]:
+    """A shape of images with its channels at the end."""
+    return (*shape[:-3], *shape[-2:], shape[-3]) if channels_first else shape
+
+
+def fits(shape: Any, wanted: tuple[Any, ...]) -> bool:
+    """Whether a shape is the wanted one; sizes that are None fit any."""
+    shape = tuple(shape)
+    return len(shape) == len(wanted) and all(a is None or b is None or a == b for a, b in zip(shape, wanted))

@@ -7,7 +7,7 @@ transform asks for another interpolation or fill than the stage has.
 Colour commutes with resampling, so a geometric transform may join the stage although colours stand before it in the
 list. Two things are kept as the list says. What a colour learns from the image (its mean) is taken from the image as it
 is at that place: seen through the maps up to there. And a constant fill is coloured by the colours after the stage's first
-geometric transform, not by those before it.
+geometric transform that fills, not by those before it (a flip fills nothing, and what it exchanges has the same mean).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Stage:
 
     resampling: Resampling | None = None
     maps: list[int] = field(default_factory=list)
+    exact_maps: int = 0  # how many maps, at the start, only exchange pixels and leave nothing to fill
     before: list[Step] = field(default_factory=list)  # on the source: colours that a constant fill must not take
     steps: list[Step] = field(default_factory=list)
 
@@ -63,12 +64,14 @@ def stages(transforms: Sequence[Any]) -> list[Stage]:
         if not stage.can_join(transform.resampling):
             stage = Stage()
             result.append(stage)
+        if stage.resampling is None and transform.resampling is not None:
+            stage.resampling = transform.resampling
+            stage.exact_maps = len(stage.maps)
         stage.maps.append(number)
-        stage.resampling = stage.resampling or transform.resampling
     for stage in result:
         if stage.resampling is not None and stage.resampling.fill_mode == "constant":
-            stage.before = [step for step in stage.steps if step.maps_before == 0]
-            stage.steps = [step for step in stage.steps if step.maps_before > 0]
+            stage.before = [step for step in stage.steps if step.maps_before <= stage.exact_maps]
+            stage.steps = [step for step in stage.steps if step.maps_before > stage.exact_maps]
     return result
 
 
@@ -84,7 +87,12 @@ class Plan:
         self.transforms = list(transforms)
         self.channels = channels
         self.stages = stages(self.transforms)
+        self._by_channel = any(s.per_channel for transform in self.transforms for s in transform.specs().values())
         self.slots = sum(width for transform in self.transforms for _, _, width in self._layout(transform))
+
+    def fits(self, channels: int) -> bool:
+        """Whether images with this many channels can be transformed."""
+        return channels == self.channels or not self._by_channel
 
     def _layout(self, transform: Any) -> list[tuple[str, Any, int]]:
         """The slots of one transform: (name, distribution, number of slots); a gate has a slot of its own."""
@@ -125,7 +133,7 @@ class Plan:
 
     def _run(self, stage: Stage, source: Any, parameters: list[dict[str, Any]]) -> Any:
         if stage.before:
-            source = self._run(Stage(steps=stage.before), source, parameters)
+            source = self._run(Stage(steps=[Step(step.number, 0) for step in stage.before]), source, parameters)
         views: dict[int, tuple[Any, int]] = {}  # maps applied -> (image, colours applied): one warp for each number
         colors: list[color.Color] = []
 

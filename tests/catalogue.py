@@ -1,0 +1,128 @@
+"""Every layer of the package once or more, with arguments: the rows of ``test_contract.py``.
+
+A new layer gets a line here, and every promise is tested on it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import keras_norm_layers as knl
+
+RANGE_01 = (0.0, 1.0)
+HEIGHT, WIDTH, CHANNELS = 9, 14, 3
+
+
+def _chain(**options: Any) -> knl.Augment:
+    return knl.Augment(
+        [
+            knl.RandomFlip("horizontal"),
+            knl.RandomRotation(0.1),
+            knl.RandomTranslation(0.2, 0.2),
+            knl.RandomZoom(0.3),
+            knl.RandomShear(0.2, 0.1),
+            knl.RandomBrightness(0.2),
+            knl.RandomContrast(0.4),
+            knl.RandomChannelShift(0.1),
+        ],
+        **options,
+    )
+
+
+def _stages(**options: Any) -> knl.Augment:
+    return knl.Augment(
+        [
+            knl.RandomContrast(0.4, p=0.7),
+            knl.RandomRotation(0.1, fill_mode="constant", fill_value=20.0),
+            knl.RandomBrightness(0.2, same_on_batch=True),
+            knl.RandomZoom((0.1, 0.5), (0.0, 0.4), fill_mode="wrap"),
+            knl.RandomFlip(p=0.8),
+            knl.RandomChannelShift(0.2),
+        ],
+        **options,
+    )
+
+
+def _flips(**options: Any) -> knl.Augment:
+    return knl.Augment([knl.RandomFlip(), knl.RandomChannelShift(0.1), knl.RandomFlip("vertical", p=0.5)], **options)
+
+
+# name -> a function that makes the layer; keyword arguments (seed, data_format, ...) go to its constructor.
+RANDOM: dict[str, Callable[..., Any]] = {
+    "flip": knl.RandomFlip,
+    "flip horizontal": functools.partial(knl.RandomFlip, "horizontal", p=0.9),
+    "flip vertical": functools.partial(knl.RandomFlip, "vertical"),
+    "rotation": functools.partial(knl.RandomRotation, 0.3),
+    "rotation degrees nearest": functools.partial(knl.RandomRotation, degrees=(10, 40), interpolation="nearest"),
+    "rotation constant": functools.partial(knl.RandomRotation, 0.3, "constant", fill_value=33.0, p=0.8),
+    "translation": functools.partial(knl.RandomTranslation, 0.4, 0.4),
+    "translation wrap": functools.partial(knl.RandomTranslation, (-0.9, 0.9), (-0.2, 1.0), "wrap"),
+    "translation wrap nearest": functools.partial(knl.RandomTranslation, 0.5, 0.5, "wrap", "nearest"),
+    "zoom": functools.partial(knl.RandomZoom, 0.4),
+    "zoom two factors": functools.partial(knl.RandomZoom, (-0.5, 0.9), (0.1, 0.9), "nearest"),
+    "zoom constant nearest": functools.partial(knl.RandomZoom, (0.1, 0.9), None, "constant", "nearest", fill_value=-0.5),
+    "shear": functools.partial(knl.RandomShear, 0.4, 0.3),
+    "shear constant": functools.partial(knl.RandomShear, (0.1, 0.9), 0.0, fill_mode="constant", p=0.7),
+    "brightness": functools.partial(knl.RandomBrightness, 0.5),
+    "brightness once a batch": functools.partial(knl.RandomBrightness, (-0.3, 0.6), same_on_batch=True),
+    "contrast": functools.partial(knl.RandomContrast, 0.7),
+    "contrast p": functools.partial(knl.RandomContrast, (0.2, 0.9), p=0.6),
+    "channel shift": functools.partial(knl.RandomChannelShift, 0.4),
+    "channel shift shared": functools.partial(knl.RandomChannelShift, 0.4, shared=True, clip_to="image", p=0.9),
+    "augment chain": _chain,
+    "augment two stages": _stages,
+    "augment flips": _flips,
+}
+GEOMETRIC = [name for name in RANDOM if name.split()[0] in ("flip", "rotation", "translation", "zoom", "shear")]
+COLOR = [name for name in RANDOM if name.split()[0] in ("brightness", "contrast", "channel")]
+CHAINS = [name for name in RANDOM if name.startswith("augment")]
+
+
+def adapted(layer: Any) -> Any:
+    """The layer, adapted to the standard images."""
+    layer.adapt(images(16), verbose=0)
+    return layer
+
+
+NORMALIZATION: dict[str, Callable[[], Any]] = {
+    "featurewise": lambda: adapted(knl.FeaturewiseNormalization()),
+    "featurewise one": lambda: adapted(knl.FeaturewiseNormalization(axis=None, center=False)),
+    "featurewise pixel": lambda: adapted(knl.FeaturewiseNormalization(axis=(1, 2, 3))),
+    "featurewise given": lambda: knl.FeaturewiseNormalization(mean=[10.0, 20.0, 30.0], std=[2.0, 3.0, 4.0]),
+    "samplewise": lambda: knl.SamplewiseNormalization(),
+    "samplewise channel": lambda: knl.SamplewiseNormalization(axis=-1, scale=False),
+    "zca": lambda: adapted(knl.ZCAWhitening()),
+    "pca": lambda: adapted(knl.ZCAWhitening(kind="pca", epsilon=1e-3)),
+}
+
+
+@functools.cache
+def random_layer(name: str) -> Any:
+    """A layer of ``RANDOM`` with seed 7, built on images; shared by tests, so that it compiles once."""
+    layer = RANDOM[name](seed=7)
+    layer.build((None, HEIGHT, WIDTH, CHANNELS))
+    return layer
+
+
+@functools.cache
+def normalization_layer(name: str) -> Any:
+    """A layer of ``NORMALIZATION``, adapted and built."""
+    layer = NORMALIZATION[name]()
+    layer(images(2))
+    return layer
+
+
+def images(number: int, seed: int = 0, dtype: str = "uint8", channels: int = CHANNELS) -> np.ndarray:
+    """Images of noise on a gradient, with values from 0 to 255."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 120, HEIGHT * WIDTH).reshape(1, HEIGHT, WIDTH, 1)
+    return (ramp + rng.integers(0, 136, (number, HEIGHT, WIDTH, channels))).astype(dtype)
+
+
+def quantiles(layer: Any, number: int, seed: int = 1) -> np.ndarray:
+    """Draws for ``layer``: float32 numbers in [0, 1), shape (number, slots)."""
+    return np.random.default_rng(seed).random((number, layer.plan.slots), dtype="float32") * np.float32(0.999)
