@@ -1,7 +1,8 @@
-"""Are the statistics right, and how fast are they?  ``FeaturewiseNormalization.adapt`` beside ``keras.layers.Normalization``.
+"""Are the statistics right, and how fast are they?  ``FeaturewiseNormalization.adapt`` beside
+``keras.layers.Normalization``.
 
-Each case is adapted by both, from the same array or ``tf.data``, and held against the truth in float64 (exact integers for
-uint8). Run ``python benchmarks/adapt.py`` (TensorFlow, about 2 minutes); writes ``results/adapt.json``.
+Each case is adapted by both, from the same array or ``tf.data``, and held against the truth in float64 (exact integers
+for uint8). Run ``python benchmarks/adapt.py`` (TensorFlow, about 2 minutes); writes ``results/adapt.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ def cases() -> dict[str, Any]:
 
     rng = np.random.default_rng(0)
     return {
-        "float32 images (50000, 32, 32, 3), 0 to 255": lambda: rng.uniform(0, 255, (50000, 32, 32, 3)).astype("float32"),
+        "float32 images (50000, 32, 32, 3), 0 to 255": lambda: rng.uniform(0, 255, (50000, 32, 32, 3)).astype(
+            "float32"
+        ),
         "uint8 images (20000, 64, 64, 3)": lambda: rng.integers(0, 256, (20000, 64, 64, 3), dtype=np.uint8),
         "float32 rows (2000000, 3), mean 1e4, std 1": lambda: rng.normal(1e4, 1, (2_000_000, 3)).astype("float32"),
     }
@@ -47,22 +50,23 @@ def run() -> dict[str, Any]:
     for name, make in cases().items():
         data = make()
         mean, variance = truth(data)
-        rows = {"truth": {"mean": mean, "variance": variance}}
-        sources = {"array": lambda d=data: d, "tf.data": lambda d=data: tf.data.Dataset.from_tensor_slices(d).batch(256)}
-        for source, give in sources.items():
+        rows: dict[str, Any] = {"truth": {"mean": mean, "variance": variance}}
+        for source in ("array", "tf.data"):
+            fed = data if source == "array" else tf.data.Dataset.from_tensor_slices(data).batch(256)
             ours, theirs = knl.FeaturewiseNormalization(), keras.layers.Normalization()
-            rows[f"ours, {source}"] = {"seconds": round(timed(lambda: ours.adapt(give(), verbose=0)), 2)}
-            rows[f"ours, {source}"] |= {
-                "mean": float(np.ravel(ours.mean)[0]),
-                "variance": float(np.ravel(ours.std)[0]) ** 2,
-            }
-            rows[f"keras.layers, {source}"] = {"seconds": round(timed(lambda: theirs.adapt(give())), 2)}
-            rows[f"keras.layers, {source}"] |= {
-                "mean": float(np.ravel(theirs.mean)[0]),
-                "variance": float(np.ravel(theirs.variance)[0]),
-            }
+            seconds = timed(lambda layer=ours, fed=fed: layer.adapt(fed, verbose=0))
+            rows[f"ours, {source}"] = row(seconds, ours.mean, np.ravel(ours.std) ** 2)
+            seconds = timed(lambda layer=theirs, fed=fed: layer.adapt(fed))
+            rows[f"keras.layers, {source}"] = row(seconds, theirs.mean, theirs.variance)
         results[name] = rows
     return results
+
+
+def row(seconds: float, mean: Any, variance: Any) -> dict[str, float]:
+    """What one layer took and learnt, of the first channel."""
+    import numpy as np
+
+    return {"seconds": round(seconds, 2), "mean": float(np.ravel(mean)[0]), "variance": float(np.ravel(variance)[0])}
 
 
 def main() -> None:
@@ -73,9 +77,9 @@ def main() -> None:
     results = common.child(__file__, backend="tensorflow", KERAS_NORM_LAYERS_BENCHMARK_CHILD="1")
     for case, rows in results.items():
         print(case)
-        for who, row in rows.items():
-            seconds = f"{row['seconds']:6.2f} s" if "seconds" in row else " " * 8
-            print(f"  {who:22s} mean {row['mean']:14.6f}  variance {row['variance']:14.6f}  {seconds}")
+        for who, found in rows.items():
+            seconds = f"{found['seconds']:6.2f} s" if "seconds" in found else " " * 8
+            print(f"  {who:22s} mean {found['mean']:14.6f}  variance {found['variance']:14.6f}  {seconds}")
     path = common.save("adapt", {"question": __doc__.splitlines()[0], "results": results})
     print(f"written to {os.path.relpath(path)}")
 

@@ -142,7 +142,10 @@ def measure(backend: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The results as a Markdown table, with the ratio of the fastest of keras.layers to each."""
-    rows = ["| backend | who | median ms | quartiles | n | peak MB | keras.layers / this |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| backend | who | median ms | quartiles | n | peak MB | keras.layers / this |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for backend, times in results.items():
         slowest = min(t["median_ms"] for name, t in times.items() if name.startswith("keras.layers"))
         for name, t in times.items():

@@ -1,6 +1,7 @@
 """How the benchmarks measure: same work, same images, one run, in turns; medians with their spread; results as JSON.
 
-Contenders of one backend take turns in one process (A B A B ...), so that a machine that slows down slows down all. Each
+Contenders of one backend take turns in one process (A B A B ...), so that a machine that slows down slows down all.
+Each
 call ends with a synchronization. Peak memory is a second process's, one a contender: the resident set that it reached.
 """
 
@@ -40,8 +41,11 @@ def synchronize(result: Any) -> None:
         result[(0,) * len(result.shape)].numpy()
 
 
-def turns(contenders: dict[str, Callable[[], Any]], rounds: int = 12, warmup: int = 2, limit_s: float = 90.0) -> dict[str, Any]:
-    """Times each contender ``rounds`` times, in turns: {name: median, quartiles, least and greatest in ms, n, first call}.
+def turns(
+    contenders: dict[str, Callable[[], Any]], rounds: int = 12, warmup: int = 2, limit_s: float = 90.0
+) -> dict[str, Any]:
+    """Times each contender ``rounds`` times, in turns: {name: median, quartiles, least and greatest in ms, n, first
+    call}.
 
     A contender that has used up ``limit_s`` seconds stops early, with no fewer than 3 measurements; its ``n`` says so.
     """
@@ -86,7 +90,8 @@ def child(script: str, *args: str, backend: str, **environment: str) -> Any:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), platform.processor())
+    cpus = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in cpus if "model name" in line), platform.processor())
     versions = {}
     for package in ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"):
         try:

@@ -1,6 +1,7 @@
 """What does augmentation cost a training step?  A small CNN at 64 x 64, fitted with and without ``Augment``.
 
-The model is the demo's CNN (``examples/train_and_serve.py``) on 64 x 64 x 3 images, batch 64: 30 steps of ``fit``, images
+The model is the demo's CNN (``examples/train_and_serve.py``) on 64 x 64 x 3 images, batch 64: 30 steps of ``fit``,
+images
 already on the device. With augmentation a step may cost 15 % more. Run ``python benchmarks/training_step.py``; writes
 ``results/training_step.json``.
 """
@@ -93,9 +94,11 @@ def main() -> None:
     for name in args.backends:
         results[name] = common.child(__file__, "--time", "--rounds", str(args.rounds), backend=name)
         for who, t in results[name].items():
+            step, low, high = (t[f"{quantile}_ms"] / STEPS for quantile in ("median", "q1", "q3"))
+            xla = "on" if t["jit_compile"] else "off"
             print(
-                f"{name:11s} {who:13s} {t['median_ms'] / STEPS:7.1f} ms a step, {t['times_without']:.2f} times that without "
-                f"(XLA {'on' if t['jit_compile'] else 'off'}; {t['q1_ms'] / STEPS:.1f} to {t['q3_ms'] / STEPS:.1f}; n {t['n']})"
+                f"{name:11s} {who:13s} {step:7.1f} ms a step ({low:.1f} to {high:.1f}; n {t['n']}; XLA {xla}), "
+                f"{t['times_without']:.2f} times that without"
             )
     path = common.save("training_step", {"question": __doc__.splitlines()[0], "steps": STEPS, "results": results})
     print(f"written to {os.path.relpath(path)}")

@@ -49,7 +49,9 @@ class PreprocessingLayer(keras.layers.Layer):
 
 
 def signature_names(cls: type) -> list[str]:
-    """The named arguments of ``cls.__init__``, and of the classes that its ``**kwargs`` go to: what its config holds."""
+    """The named arguments of ``cls.__init__``, and of the classes that its ``**kwargs`` go to: what its config
+    holds.
+    """
     names: list[str] = []
     for owner in cls.__mro__[: cls.__mro__.index(PreprocessingLayer)]:
         if "__init__" not in vars(owner):

@@ -23,7 +23,9 @@ def check_choice(owner: str, name: str, value: Any, allowed: Sequence[Any]) -> A
 def check_number(owner: str, name: str, value: Any, low: float = -float("inf"), high: float = float("inf")) -> float:
     """``value`` as a float, if it is a number in [low, high]."""
     if not is_number(value) or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{owner}: `{name}` must be a number in [{low:g}, {high:g}] and finite. Received: {name}={value!r}")
+        raise ValueError(
+            f"{owner}: `{name}` must be a number in [{low:g}, {high:g}] and finite. Received: {name}={value!r}"
+        )
     return float(value)
 
 
@@ -31,7 +33,7 @@ def check_seed(owner: str, value: Any) -> int | None:
     """``value`` as an int, if it is a seed that every backend can hold; None stays None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**31:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**31:
         raise ValueError(f"{owner}: `seed` must be an integer in [0, 2**31) or None. Received: seed={value!r}")
     return int(value)
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 where, minimum, maximum, floor, abs, sqrt = jnp.where, jnp.minimum, jnp.maximum, jnp.floor, jnp.abs, jnp.sqrt
-sin, cos, transpose, reshape, matmul, round = jnp.sin, jnp.cos, jnp.transpose, jnp.reshape, jnp.matmul, jnp.round
+sin, cos, transpose, reshape, round = jnp.sin, jnp.cos, jnp.transpose, jnp.reshape, jnp.round
 sum, mean, amin, amax, broadcast_to = jnp.sum, jnp.mean, jnp.min, jnp.max, jnp.broadcast_to
 stack, concat = jnp.stack, jnp.concatenate
-stop_gradient = jax.lax.stop_gradient
+COPIES_ARITHMETIC = True  # see ``pixels.materialize``
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -37,6 +37,11 @@ def shape(x: Any) -> tuple[Any, ...]:
 def clip(x: Any, low: Any, high: Any) -> Any:
     """``x`` cut to [low, high]."""
     return jnp.minimum(jnp.maximum(x, low), high)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """The matrix product in full float32: the default on a GPU or TPU rounds the factors."""
+    return jnp.matmul(a, b, precision="highest")
 
 
 def arange(n: Any, dtype: str, like: Any) -> Any:

@@ -8,9 +8,17 @@ from typing import Any, Callable
 import tensorflow as tf
 
 where, minimum, maximum, floor, abs, sqrt = tf.where, tf.minimum, tf.maximum, tf.floor, tf.abs, tf.sqrt
-sin, cos, stack, concat, transpose, reshape, matmul = tf.sin, tf.cos, tf.stack, tf.concat, tf.transpose, tf.reshape, tf.matmul
+sin, cos, stack, concat, transpose, reshape, matmul = (
+    tf.sin,
+    tf.cos,
+    tf.stack,
+    tf.concat,
+    tf.transpose,
+    tf.reshape,
+    tf.matmul,
+)
 round = tf.round
-stop_gradient = tf.stop_gradient
+COPIES_ARITHMETIC = True  # see ``pixels.materialize``
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -127,7 +135,9 @@ def xla_works() -> bool:
             _xla_works = True
         except (tf.errors.OpError, ValueError, NotImplementedError) as error:
             _xla_works = False
-            warnings.warn(f"XLA does not work here ({error}); random transforms run as a plain TensorFlow graph.", stacklevel=2)
+            warnings.warn(
+                f"XLA does not work here ({error}); random transforms run as a plain TensorFlow graph.", stacklevel=2
+            )
     return _xla_works
 
 

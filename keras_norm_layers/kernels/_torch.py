@@ -6,13 +6,13 @@ import os
 import warnings
 from typing import Any, Callable
 
-import torch
-
 import keras
+import torch
 
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round = torch.round
 MASK = 0xFFFFFFFF
+COPIES_ARITHMETIC = False  # see ``pixels.materialize``
 # Below this many values a batch costs less in eager torch than the compiler's start does over a whole training.
 COMPILE_FROM = 1 << 20
 
@@ -60,7 +60,9 @@ def concat(tensors: Any, axis: int = 0) -> Any:
 
 def _pair(a: Any, b: Any) -> tuple[Any, Any]:
     like = a if isinstance(a, torch.Tensor) else b
-    a, b = (v if isinstance(v, torch.Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (a, b))
+    a, b = (
+        v if isinstance(v, torch.Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (a, b)
+    )
     return a, b
 
 
@@ -120,15 +122,29 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
     return torch.broadcast_to(x, tuple(new_shape))
 
 
-def stop_gradient(x: Any) -> Any:
-    """``x`` as a constant of the gradient."""
-    return x.detach()
-
-
 def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
-    numbers = torch.arange(images.shape[0], dtype=torch.int32, device=images.device)
-    return images[numbers[:, None, None], rows, columns]
+    n, height, width, _ = images.shape
+    numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
+    if not fuses():
+        return images[numbers, rows, columns]
+    # Without a check of each index the compiler vectorizes; the clamp keeps what came from NaN inside.
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    return torch.ops.aten._unsafe_index(images, [numbers, rows, columns])
+
+
+def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any) -> Any:
+    """min(max(gain * images + offset, low), high), any part of it None, with one new tensor instead of four."""
+    if gain is not None and offset is not None:
+        result = torch.addcmul(offset, images, gain)
+    elif gain is not None or offset is not None:
+        result = images + offset if gain is None else images * gain
+    else:
+        result = images.clone()
+    if low is None or high is None:
+        return result
+    bounds = (v if isinstance(v, torch.Tensor) else torch.tensor(float(v), device=images.device) for v in (low, high))
+    return torch.clamp_(result, *bounds)
 
 
 def words(x: Any) -> Any:

@@ -1,8 +1,8 @@
 """Which array library a tensor belongs to, and the few things that differ between them.
 
 Kernels are written once against a *namespace*: a module with the same two dozen functions for TensorFlow, JAX and
-torch (``_tensorflow.py``, ``_jax.py``, ``_torch.py``). The tensor decides which one serves it, not the Keras backend, so a
-layer also works on TensorFlow tensors inside ``tf.data`` when Keras itself runs on JAX or torch.
+torch (``_tensorflow.py``, ``_jax.py``, ``_torch.py``). The tensor decides which one serves it, not the Keras backend,
+so a layer also works on TensorFlow tensors inside ``tf.data`` when Keras itself runs on JAX or torch.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def read(variable: Any, like: Any) -> Any:
     """
     if not is_foreign(like):
         return namespace(like).asarray(variable.value)
-    return host_call(lambda: np.asarray(keras.ops.convert_to_numpy(variable)), str(variable.dtype), tuple(variable.shape))
+    return host_call(
+        lambda: np.asarray(keras.ops.convert_to_numpy(variable)), str(variable.dtype), tuple(variable.shape)
+    )
 
 
 def host_call(function: Callable[[], np.ndarray], dtype: str, shape: tuple[int, ...]) -> Any:

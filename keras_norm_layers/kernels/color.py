@@ -23,14 +23,11 @@ class Color(NamedTuple):
 def apply(images: Any, color: Color) -> Any:
     """``color`` applied to float images (N, H, W, C). The products broadcast: a batched dot would break the fusion."""
     xp = namespace(images)
-
-    def spread(value: Any) -> Any:
-        return value if isinstance(value, (int, float)) else value[:, None, None, :]
-
-    if color.gain is not None:
-        images = images * spread(color.gain)
-    if color.offset is not None:
-        images = images + spread(color.offset)
-    if color.low is not None and color.high is not None:
-        images = xp.clip(images, spread(color.low), spread(color.high))
-    return images
+    gain, offset, low, high = (v if v is None or isinstance(v, (int, float)) else v[:, None, None, :] for v in color)
+    if not xp.fuses():
+        return xp.affine_clip(images, gain, offset, low, high)
+    if gain is not None:
+        images = images * gain
+    if offset is not None:
+        images = images + offset
+    return images if low is None or high is None else xp.clip(images, low, high)

@@ -37,4 +37,4 @@ def materialize(images: Any) -> Any:
     itself both asked for, it would interpolate twice and write out every tap (3 to 8 times slower on a CPU). It
     copies no division, and it cannot know that the divisor is 1.
     """
-    return images / (images * 0.0 + 1.0)
+    return images / (images * 0.0 + 1.0) if namespace(images).COPIES_ARITHMETIC else images

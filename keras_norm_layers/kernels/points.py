@@ -30,7 +30,8 @@ def move_boxes(boxes: Any, labels: Any, forward: Any, height: Any, width: Any, b
     xp = namespace(boxes)
     left, top, right, bottom = _to_edges(boxes, box_format, height, width)
     corners = [
-        _move(forward, x - 0.5 * width, y - 0.5 * height) for x, y in ((left, top), (right, top), (left, bottom), (right, bottom))
+        _move(forward, x - 0.5 * width, y - 0.5 * height)
+        for x, y in ((left, top), (right, top), (left, bottom), (right, bottom))
     ]
     xs, ys = (xp.stack([corner[axis] for corner in corners], 0) for axis in (0, 1))
     left, right = (xp.clip(edge(xs, 0) + 0.5 * width, 0.0, width) for edge in (xp.amin, xp.amax))

@@ -13,7 +13,9 @@ INTERPOLATIONS = ("nearest", "bilinear")
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
 
-def warp(images: Any, inverse: Any, interpolation: str = "bilinear", fill_mode: str = "reflect", fill_value: Any = 0.0) -> Any:
+def warp(
+    images: Any, inverse: Any, interpolation: str = "bilinear", fill_mode: str = "reflect", fill_value: Any = 0.0
+) -> Any:
     """The images as seen through maps: output pixel p shows the input at ``inverse`` p.
 
     Args:
@@ -25,7 +27,8 @@ def warp(images: Any, inverse: Any, interpolation: str = "bilinear", fill_mode: 
         fill_value: a number, for "constant".
 
     Returns:
-        (N, H, W, C): float32 for "bilinear"; for "nearest" the dtype of ``images``, which must be able to hold the fill.
+        (N, H, W, C): float32 for "bilinear"; for "nearest" the dtype of ``images``, which must be able to hold the
+        fill.
     """
     xp = namespace(images)
     _, height, width, _ = xp.shape(images)

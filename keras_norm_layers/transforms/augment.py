@@ -26,14 +26,16 @@ class Augment(RandomLayer):
         seed: an integer, or None for a random one; the transforms' own seeds play no part.
         strength: how much of each change is made: 1.0 as drawn, 0.0 none at all. It is a weight: assign to
             ``layer.strength`` while training, and nothing is traced anew.
-        **kwargs: ``data_format``, ``bounding_box_format``, ``mask_fill_value`` and the arguments of ``keras.layers.Layer``.
+        **kwargs: ``data_format``, ``bounding_box_format``, ``mask_fill_value`` and the arguments of
+            ``keras.layers.Layer``.
 
     Input and output: see ``RandomLayer``; images (N, H, W, C) or (H, W, C) of any dtype, float32 out.
 
     Example:
 
     >>> import numpy as np, keras_norm_layers as knl
-    >>> augment = knl.Augment([knl.RandomFlip("horizontal"), knl.RandomRotation(degrees=20), knl.RandomBrightness(0.2)], seed=7)
+    >>> chain = [knl.RandomFlip("horizontal"), knl.RandomRotation(degrees=20), knl.RandomBrightness(0.2)]
+    >>> augment = knl.Augment(chain, seed=7)
     >>> images = np.full((4, 8, 8, 3), 128, dtype="uint8")
     >>> batch = np.asarray(augment(images))
     >>> batch.shape, str(batch.dtype), len({float(image.mean()) for image in batch})
@@ -53,8 +55,8 @@ class Augment(RandomLayer):
         for number, transform in enumerate(transforms):
             if not isinstance(transform, Transform):
                 raise ValueError(
-                    f"Augment: `transforms` must hold random transforms of keras_norm_layers. Received at place {number}: "
-                    f"{transform!r}"
+                    "Augment: `transforms` must hold random transforms of keras_norm_layers. "
+                    f"Received at place {number}: {transform!r}"
                 )
         self.transforms = list(transforms)
         self.strength_argument = validation.check_number("Augment", "strength", strength, 0.0, 1.0)

@@ -12,13 +12,15 @@ from keras_norm_layers.transforms.sampling import Distribution
 
 
 class Transform(RandomLayer):
-    """A random transform: what it draws (``specs``) and what that does. Alone in a model it runs as ``Augment([itself])``.
+    """A random transform: what it draws (``specs``) and what that does. Alone in a model it runs as
+    ``Augment([itself])``.
 
     Args:
         p: probability, in [0, 1], that an image is transformed at all. Drawn for each image.
         same_on_batch: True draws once for the whole batch, False (default) once for each image.
         seed: an integer, or None for a random one. Not used inside an ``Augment``, which draws for all its transforms.
-        **kwargs: ``data_format``, ``bounding_box_format``, ``mask_fill_value`` and the arguments of ``keras.layers.Layer``.
+        **kwargs: ``data_format``, ``bounding_box_format``, ``mask_fill_value`` and the arguments of
+            ``keras.layers.Layer``.
     """
 
     kind = ""
@@ -64,7 +66,8 @@ class GeometricTransform(Transform):
         return Resampling(self.interpolation, self.fill_mode, self.fill_value)
 
     def matrix(self, params: dict[str, Any], height: Any, width: Any) -> Any:
-        """The map (N, 3, 3) from where pixels are to where they will be, about the image centre (``kernels/matrices.py``).
+        """The map (N, 3, 3) from where pixels are to where they will be, about the image centre
+        (``kernels/matrices.py``).
 
         ``params`` holds a tensor (N,) for each of ``specs``; ``height`` and ``width`` are the image's, in pixels.
         """
@@ -75,7 +78,8 @@ class ColorTransform(Transform):
     """A transform that changes values, pixel by pixel: a gain and an offset an image, then a clip.
 
     Args:
-        value_range: the least and the greatest value that images may have, (0, 255) by default; results are clipped to it.
+        value_range: the least and the greatest value that images may have, (0, 255) by default; results are clipped to
+            it.
     """
 
     kind = "color"
@@ -86,5 +90,7 @@ class ColorTransform(Transform):
         self.value_range = validation.check_value_range(type(self).__name__, value_range)
 
     def color(self, params: dict[str, Any], images: Any) -> color.Color:
-        """The colour map of each image. ``params`` as in ``GeometricTransform.matrix``; ``images`` if ``looks`` is set."""
+        """The colour map of each image. ``params`` as in ``GeometricTransform.matrix``; ``images`` if ``looks`` is
+        set.
+        """
         raise NotImplementedError

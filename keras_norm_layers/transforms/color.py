@@ -52,7 +52,8 @@ class RandomContrast(ColorTransform):
 
     Args:
         factor: the range of the contrast: a number f in [0, 1] for [1 - f, 1 + f], or a pair (lower, upper) for
-            [1 - lower, 1 + upper], both in [0, 1]. (``keras.layers.RandomContrast(f)`` says the same in its documentation
+            [1 - lower, 1 + upper], both in [0, 1]. (``keras.layers.RandomContrast(f)`` says the same in its
+            documentation
             and draws from [1, 1 + f].)
         value_range: (lowest, highest) value of the images; default (0, 255).
         seed, p, same_on_batch, **kwargs: see ``Transform``.
@@ -77,8 +78,8 @@ class RandomContrast(ColorTransform):
         ok = isinstance(pair, (tuple, list)) and len(pair) == 2
         if not ok or not all(validation.is_number(v) and 0.0 <= v <= 1.0 for v in pair):
             raise ValueError(
-                "RandomContrast: `factor` must be a number in [0, 1], for a contrast in [1 - factor, 1 + factor], or a pair "
-                f"(lower, upper) in [0, 1], for [1 - lower, 1 + upper]. Received: factor={factor!r}"
+                "RandomContrast: `factor` must be a number in [0, 1], for a contrast in [1 - factor, 1 + factor], or a "
+                f"pair (lower, upper) in [0, 1], for [1 - lower, 1 + upper]. Received: factor={factor!r}"
             )
         self._contrast = (1.0 - pair[0], 1.0 + pair[1])
 
@@ -139,5 +140,5 @@ class RandomChannelShift(ColorTransform):
         bounds: tuple[Any, Any] = (low, high)
         if self.looks:
             xp = backend.namespace(images)
-            bounds = tuple(edge(images, (1, 2, 3))[:, None] for edge in (xp.amin, xp.amax))  # type: ignore[assignment]
+            bounds = tuple(edge(images, (1, 2, 3))[:, None] for edge in (xp.amin, xp.amax))
         return color.Color(None, added[:, None] if self.shared else added, *bounds)

@@ -191,7 +191,7 @@ class RandomZoom(GeometricTransform):
         return lower, upper
 
     def specs(self) -> dict[str, Distribution]:
-        height = {"height": Uniform(*self._height)}
+        height: dict[str, Distribution] = {"height": Uniform(*self._height)}
         return height if self._width is None else {**height, "width": Uniform(*self._width)}
 
     def matrix(self, params: dict[str, Any], height: Any, width: Any) -> Any:
@@ -209,7 +209,8 @@ class RandomShear(GeometricTransform):
 
     Args:
         x_factor: the range of s_x: a number f in [0, 1] for [-f, f], or a pair (lower, upper) in [0, 1]. Default 0.
-        y_factor: the same for s_y. The largest s_x times the largest s_y must stay below 1, where the image would become
+        y_factor: the same for s_y. The largest s_x times the largest s_y must stay below 1, where the image would
+            become
             a line.
         interpolation, fill_mode, fill_value: see ``GeometricTransform``.
         seed, p, same_on_batch, **kwargs: see ``Transform``.
@@ -235,14 +236,21 @@ class RandomShear(GeometricTransform):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            fill_mode=fill_mode, interpolation=interpolation, fill_value=fill_value, seed=seed, data_format=data_format, **kwargs
+            fill_mode=fill_mode,
+            interpolation=interpolation,
+            fill_value=fill_value,
+            seed=seed,
+            data_format=data_format,
+            **kwargs,
         )
         self.x_factor, self.y_factor = x_factor, y_factor
-        self._x, self._y = (self._check(name, value) for name, value in (("x_factor", x_factor), ("y_factor", y_factor)))
+        self._x, self._y = (
+            self._check(name, value) for name, value in (("x_factor", x_factor), ("y_factor", y_factor))
+        )
         if self._x[1] * self._y[1] >= 1.0:
             raise ValueError(
-                "RandomShear: the largest `x_factor` times the largest `y_factor` must be below 1, or the image becomes a "
-                f"line. Received: x_factor={x_factor!r}, y_factor={y_factor!r}"
+                "RandomShear: the largest `x_factor` times the largest `y_factor` must be below 1, or the image "
+                f"becomes a line. Received: x_factor={x_factor!r}, y_factor={y_factor!r}"
             )
 
     @staticmethod

@@ -36,7 +36,8 @@ class RandomLayer(PreprocessingLayer):
             default; with an integer dtype they are rounded and saturated.
 
     Call arguments:
-        inputs: images (N, H, W, C) or one image (H, W, C), any dtype, any number of channels; or a dict with "images" and
+        inputs: images (N, H, W, C) or one image (H, W, C), any dtype, any number of channels; or a dict with "images"
+            and
             any of "segmentation_masks" (like the images, or without the channel axis), "bounding_boxes"
             ({"boxes": (N, K, 4), "labels": (N, K)}), "keypoints" (N, K, 2), x and y in pixels, and "labels".
         training: True, False or None, see above.
@@ -82,8 +83,8 @@ class RandomLayer(PreprocessingLayer):
         channels = shape[-3 if self.data_format == "channels_first" else -1] if len(shape) in (3, 4) else None
         if channels is None:
             raise ValueError(
-                f"{type(self).__name__}: images must have the shape (N, H, W, C) or (H, W, C), or the channels first, and a "
-                f"known number of channels. Received: shape={shape} with data_format={self.data_format!r}"
+                f"{type(self).__name__}: images must have the shape (N, H, W, C) or (H, W, C), or the channels first, "
+                f"and a known number of channels. Received: shape={shape} with data_format={self.data_format!r}"
             )
         self._plan = Plan(self.steps(), int(channels))
         if self.seed_generator is None:
@@ -96,8 +97,8 @@ class RandomLayer(PreprocessingLayer):
         """The plan by which this layer works; there once the number of channels is known."""
         if self._plan is None:
             raise ValueError(
-                f"{type(self).__name__} {self.name!r} has no input shape yet. Call it on images, or `build` it with their "
-                "shape, before `draw`."
+                f"{type(self).__name__} {self.name!r} has no input shape yet. Call it on images, or `build` it with "
+                "their shape, before `draw`."
             )
         return self._plan
 
@@ -111,7 +112,7 @@ class RandomLayer(PreprocessingLayer):
     def load_own_variables(self, store: Any) -> None:
         for name, variable in self.variables_by_name():
             variable.assign(store[name])
-        if self.seed_generator is not None and "seed_state" in store.keys():
+        if self.seed_generator is not None and "seed_state" in list(store.keys()):
             state = self.seed_generator.state
             self.seed_generator.state.assign(np.asarray(store["seed_state"]).astype(str(state.dtype)))
 
@@ -164,8 +165,8 @@ class RandomLayer(PreprocessingLayer):
         rows = like.shape[0] if len(like.shape) == 4 else 1
         if len(u.shape) != 2 or u.shape[1] != self.plan.slots or (rows is not None and u.shape[0] != rows):
             raise ValueError(
-                f"{type(self).__name__}: `u` must have the shape ({rows}, {self.plan.slots}): a row an image, as `draw` gives "
-                f"it. Received: u.shape={tuple(u.shape)}"
+                f"{type(self).__name__}: `u` must have the shape ({rows}, {self.plan.slots}): a row an image, as "
+                f"`draw` gives it. Received: u.shape={tuple(u.shape)}"
             )
         result = self._run("given", checked, u)
         return result if isinstance(data, dict) else result["images"]
@@ -247,7 +248,9 @@ class RandomLayer(PreprocessingLayer):
         images = self._channels_last(data["images"])
         height, width = sides(images)
         parameters = self.plan.parameters(u, strength)
-        moved = {"images": self._channels_back(pixels.saturate(self.plan.images(images, parameters), self.compute_dtype))}
+        moved = {
+            "images": self._channels_back(pixels.saturate(self.plan.images(images, parameters), self.compute_dtype))
+        }
         if "segmentation_masks" in data:
             moved["segmentation_masks"] = self._move_masks(data["segmentation_masks"], parameters)
         numbers = self.plan.map_numbers()
@@ -270,7 +273,12 @@ class RandomLayer(PreprocessingLayer):
         if "bounding_boxes" in data:
             boxes = data["bounding_boxes"]
             moved_boxes, labels = points.move_boxes(
-                xp.cast(boxes["boxes"], "float32"), boxes["labels"], forward, height, width, str(self.bounding_box_format)
+                xp.cast(boxes["boxes"], "float32"),
+                boxes["labels"],
+                forward,
+                height,
+                width,
+                str(self.bounding_box_format),
             )
             moved["bounding_boxes"] = {"boxes": moved_boxes, "labels": labels}
         return moved
@@ -292,8 +300,8 @@ class RandomLayer(PreprocessingLayer):
         unknown = [key for key in data if key not in TARGETS]
         if unknown or "images" not in data:
             raise ValueError(
-                f"{owner}: a dict of data holds 'images' and may hold {list(TARGETS[1:])}; anything else would be left as "
-                f"it was, beside images that moved. Received the keys {list(data)}"
+                f"{owner}: a dict of data holds 'images' and may hold {list(TARGETS[1:])}; anything else would be left "
+                f"as it was, beside images that moved. Received the keys {list(data)}"
             )
         boxes = data.get("bounding_boxes")
         if boxes is not None and self.bounding_box_format is None:
@@ -325,7 +333,9 @@ class RandomLayer(PreprocessingLayer):
             with_channels = len(shape) == len(batch) + 3
             shape = move_channels_last(shape, first)[:-1] if with_channels else shape
             if not fits(shape, (*batch, height, width)):
-                self._misfit("segmentation_masks", "the height and width of the images, a channel axis or none", masks.shape)
+                self._misfit(
+                    "segmentation_masks", "the height and width of the images, a channel axis or none", masks.shape
+                )
             self._check_mask_fill(backend.namespace(masks).dtype_name(masks))
         if "keypoints" in data and not fits(data["keypoints"].shape, (*batch, None, 2)):
             self._misfit("keypoints", "(N, K, 2), or (K, 2) for one image", data["keypoints"].shape)
@@ -345,8 +355,8 @@ class RandomLayer(PreprocessingLayer):
         info, value = np.iinfo(dtype), self.mask_fill_value
         if value != int(value) or not info.min <= value <= info.max:
             raise ValueError(
-                f"{type(self).__name__}: `mask_fill_value` must be a whole number that masks of the dtype {dtype} can hold. "
-                f"Received: mask_fill_value={value:g}"
+                f"{type(self).__name__}: `mask_fill_value` must be a whole number that masks of the dtype {dtype} can "
+                f"hold. Received: mask_fill_value={value:g}"
             )
 
 

@@ -1,4 +1,6 @@
-"""What each transform does to one image, by its documented definition: where a pixel is pulled from, what a value becomes."""
+"""What each transform does to one image, by its documented definition: where a pixel is pulled from, what a value
+becomes.
+"""
 
 from __future__ import annotations
 
