@@ -47,9 +47,9 @@ test: lint
 	done
 
 bench: $(VENV)/test.stamp
-	@set -e; for question in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \
+	@set -e; for question in $(filter-out benchmarks/common.py benchmarks/report.py,$(wildcard benchmarks/*.py)); do \
 	    echo "== $$question"; $(BIN)/python $$question; \
-	done
+	done; $(BIN)/python benchmarks/report.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_output export .pytest_cache .mypy_cache .ruff_cache

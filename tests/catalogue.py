@@ -64,7 +64,9 @@ RANDOM: dict[str, Callable[..., Any]] = {
     "translation wrap nearest": functools.partial(knl.RandomTranslation, 0.5, 0.5, "wrap", "nearest"),
     "zoom": functools.partial(knl.RandomZoom, 0.4),
     "zoom two factors": functools.partial(knl.RandomZoom, (-0.5, 0.9), (0.1, 0.9), "nearest"),
-    "zoom constant nearest": functools.partial(knl.RandomZoom, (0.1, 0.9), None, "constant", "nearest", fill_value=-0.5),
+    "zoom constant nearest": functools.partial(
+        knl.RandomZoom, (0.1, 0.9), None, "constant", "nearest", fill_value=-0.5
+    ),
     "shear": functools.partial(knl.RandomShear, 0.4, 0.3),
     "shear constant": functools.partial(knl.RandomShear, (0.1, 0.9), 0.0, fill_mode="constant", p=0.7),
     "brightness": functools.partial(knl.RandomBrightness, 0.5),

@@ -37,6 +37,22 @@ def fresh():
 
 
 @pytest.fixture
+def uncompiled():
+    """On TensorFlow every operation by itself: for tests of many layers, which XLA would compile for a second each.
+
+    That compiled and uncompiled results are equal is a test of its own, in ``test_contract.py``.
+    """
+    if BACKEND != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def only_tensorflow():
     """For tests of TensorFlow's own machinery, which need TensorFlow as the Keras backend."""
     if BACKEND != "tensorflow":

@@ -241,6 +241,19 @@ def test_our_layers_serve_statistics_and_no_augmentation(tmp_path):
 
 
 @endpoint_test
+
+
+@endpoint_test
+def test_whitening_is_served(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 3, 4, 1), dtype=np.uint8)
+    model = keras.Sequential([keras.Input((3, 4, 1), dtype="uint8"), knl.ZCAWhitening(), knl.SamplewiseNormalization()])
+    knl.adapt(model, images, verbose=0)
+    report = knl.export_for_serving(model, tmp_path / "zca", samples=images, verbose=False)
+    served = tf.saved_model.load(report.path).serve(images).numpy()
+    np.testing.assert_allclose(served, model.predict(images, verbose=0), atol=1e-5)
+
+
 def test_our_layers_forced_to_augment_are_refused(tmp_path):
     """They draw without any random operation of TensorFlow, so the moving seed is what gives them away."""
 

@@ -81,8 +81,9 @@ def test_the_first_pixel_flips_onto_the_last():
 def test_the_box_is_the_hull_of_its_moved_border():
     turn = matrices.compose(matrices.rotate(tensor([0.3])), matrices.scale(tensor([0.7]), tensor([0.6])))
     t = np.linspace(0, 1, 201)
-    border = np.concatenate([np.stack([2 + 5 * t, 0 * t + y], 1) for y in (1, 5)] + [np.stack([0 * t + x, 1 + 4 * t],
-    1) for x in (2, 7)])
+    border = np.concatenate(
+        [np.stack([2 + 5 * t, 0 * t + y], 1) for y in (1, 5)] + [np.stack([0 * t + x, 1 + 4 * t], 1) for x in (2, 7)]
+    )
     # A keypoint at a pixel's centre has whole coordinates, a box's edge lies half a pixel off: points on edges shift
     # by 1/2.
     moved = to_numpy(points.move_points(tensor([border - 0.5]), turn, HEIGHT, WIDTH))[0] + 0.5

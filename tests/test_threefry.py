@@ -31,7 +31,7 @@ def test_the_published_known_answers(key, counter, answer):
 @pytest.mark.parametrize("seed", [(0, 0, 0), (7, 3, 0), (2**31 - 1, 2**32 - 1, 1), (123456789, 1000000, 4095)])
 def test_uniform_numbers_are_the_twins_bit_for_bit(seed):
     xp = backend.namespace(None)
-    drawn = to_numpy(threefry.uniform(xp.stack([word[0] for word in map(lambda s: words([s])[0], seed)], 0), 5, 7))
+    drawn = to_numpy(threefry.uniform(xp.stack([words([word])[0][0] for word in seed], 0), 5, 7))
     assert drawn.dtype == np.float32
     np.testing.assert_array_equal(drawn, np.array(reference.uniform(*seed, 5, 7), "float32"))
     assert drawn.min() >= 0.0

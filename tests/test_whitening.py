@@ -79,6 +79,14 @@ def test_invert(kind, center):
     np.testing.assert_allclose(to_numpy(undo(layer(MIXED))), MIXED, atol=1e-3)
 
 
+def test_uint8_digits_with_the_default_epsilon():
+    digits = pytest.importorskip("sklearn.datasets").load_digits().images[..., None]
+    digits = np.rint(digits * (255 / 16)).astype("uint8")
+    alive = np.linalg.eigvalsh(covariance_of(digits)) > 1e-6
+    result = np.linalg.eigvalsh(covariance_of(adapted(digits)(digits)))
+    np.testing.assert_allclose(result, np.sort(alive.astype(float)), atol=1e-3)
+
+
 def test_digits_with_dead_pixels():
     digits = pytest.importorskip("sklearn.datasets").load_digits().images.astype("float32")[..., None]
     alive = np.linalg.eigvalsh(covariance_of(digits)) > 1e-9

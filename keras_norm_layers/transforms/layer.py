@@ -76,8 +76,10 @@ class RandomLayer(PreprocessingLayer):
     # Building, saving ------------------------------------------------------------------------------------------------
 
     def build(self, input_shape: Any) -> None:
-        shape = input_shape["images"] if isinstance(input_shape, dict) else input_shape
-        self._build_for(tuple(shape))
+        if isinstance(input_shape, dict):
+            self._check_keys(input_shape)
+            input_shape = input_shape["images"]
+        self._build_for(tuple(input_shape))
 
     def _build_for(self, shape: tuple[Any, ...]) -> None:
         channels = shape[-3 if self.data_format == "channels_first" else -1] if len(shape) in (3, 4) else None
@@ -150,7 +152,8 @@ class RandomLayer(PreprocessingLayer):
 
     def draw(self, batch_size: int) -> Any:
         """One draw: uniform numbers in [0, 1), float32 (batch_size, slots); the next call gives others."""
-        return threefry.uniform(self._next_seed(), batch_size, self.plan.slots)
+        slots = self.plan.slots  # raises before a step of the seed is used up
+        return threefry.uniform(self._next_seed(), batch_size, slots)
 
     def apply(self, data: Any, u: Any) -> Any:
         """The transforms with the draw ``u`` (N, slots) of ``draw``: the same ``u`` gives the same result.
@@ -226,11 +229,14 @@ class RandomLayer(PreprocessingLayer):
     def _run(self, name: str, data: dict[str, Any], numbers: Any) -> dict[str, Any]:
         """The compiled program ``name`` of the library that the images belong to."""
         images = data["images"]
-        key = f"{name} {backend.framework(images)}"
+        tensors = {target: value for target, value in data.items() if target != "labels"}
+        # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to tensors
+        # of unknown rank, and could not trace it.
+        ranks = {target: len(value.shape) for target, value in tensors.items() if target != "bounding_boxes"}
+        key = f"{name} {backend.framework(images)} {sorted(ranks.items())}"
         if key not in self._programs:
             function = self._transform_fresh if name == "fresh" else self._transform
             self._programs[key] = backend.namespace(images).compiled(function)
-        tensors = {target: value for target, value in data.items() if target != "labels"}
         result = self._programs[key](tensors, numbers, self._strength(images))
         return {target: result.get(target, data[target]) for target in data}
 
@@ -297,12 +303,7 @@ class RandomLayer(PreprocessingLayer):
         """The inputs as a dict of tensors, or an error that says what is wrong with them."""
         owner = type(self).__name__
         data = dict(inputs) if isinstance(inputs, dict) else {"images": inputs}
-        unknown = [key for key in data if key not in TARGETS]
-        if unknown or "images" not in data:
-            raise ValueError(
-                f"{owner}: a dict of data holds 'images' and may hold {list(TARGETS[1:])}; anything else would be left "
-                f"as it was, beside images that moved. Received the keys {list(data)}"
-            )
+        self._check_keys(data)
         boxes = data.get("bounding_boxes")
         if boxes is not None and self.bounding_box_format is None:
             raise ValueError(
@@ -319,6 +320,13 @@ class RandomLayer(PreprocessingLayer):
             )
         self._check_targets(data)
         return data
+
+    def _check_keys(self, data: dict[str, Any]) -> None:
+        if "images" not in data or not set(data) <= set(TARGETS):
+            raise ValueError(
+                f"{type(self).__name__}: a dict of data holds 'images' and may hold {list(TARGETS[1:])}; anything else "
+                f"would be left as it was, beside images that moved. Received the keys {list(data)}"
+            )
 
     def _check_targets(self, data: dict[str, Any]) -> None:
         """Raises if a target does not fit the images: what is unknown while a graph is traced fits."""

@@ -24,7 +24,9 @@ def rotation(shape: tuple[int, ...], turns: float) -> Map:
 
     def pull(row: float, column: float) -> tuple[float, float]:
         x, up = column - middle_x, middle_y - row  # y upwards, as in school
-        return middle_y - (-math.sin(angle) * x + math.cos(angle) * up), middle_x + math.cos(angle) * x + math.sin(angle) * up
+        return middle_y - (-math.sin(angle) * x + math.cos(angle) * up), middle_x + math.cos(angle) * x + math.sin(
+            angle
+        ) * up
 
     return pull
 
@@ -37,7 +39,10 @@ def translation(shape: tuple[int, ...], down: float, right: float) -> Map:
 def zoom(shape: tuple[int, ...], height: float, width: float) -> Map:
     """The part 1 + height by 1 + width of the image about its centre is seen."""
     middle_y, middle_x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
-    return lambda row, column: (middle_y + (row - middle_y) * (1 + height), middle_x + (column - middle_x) * (1 + width))
+    return lambda row, column: (
+        middle_y + (row - middle_y) * (1 + height),
+        middle_x + (column - middle_x) * (1 + width),
+    )
 
 
 def shear(shape: tuple[int, ...], x: float, y: float) -> Map:
