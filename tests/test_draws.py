@@ -1,4 +1,4 @@
-"""What is drawn: ranges, even spread, independence, probabilities. Seeds are fixed: a failure is a fault, no bad luck."""
+"""What is drawn: ranges, even spread, independence, probabilities. Seeds are fixed: no failure is bad luck."""
 
 import numpy as np
 import pytest

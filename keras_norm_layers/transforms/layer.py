@@ -15,6 +15,7 @@ import numpy as np
 from keras_norm_layers import validation
 from keras_norm_layers.kernels import backend, pixels, points, threefry
 from keras_norm_layers.layer import PreprocessingLayer
+from keras_norm_layers.transforms import context
 from keras_norm_layers.transforms.plan import Plan, sides
 
 TARGETS = ("images", "segmentation_masks", "bounding_boxes", "keypoints", "labels")
@@ -142,7 +143,7 @@ class RandomLayer(PreprocessingLayer):
         if not self.built:
             self._build_for(tuple(data["images"].shape))
         if training is None:
-            training = not self._in_a_model()
+            training = context.augments_untold(self)
         if training:
             self._check_once(data["images"])
             data = self._run("fresh", data, self._next_seed(data["images"]))
@@ -197,13 +198,6 @@ class RandomLayer(PreprocessingLayer):
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
-    def _in_a_model(self) -> bool:
-        """Whether the layer has been connected to others: Keras knows its output then."""
-        try:
-            return self.output is not None
-        except (AttributeError, ValueError):
-            return False
-
     def _check_once(self, images: Any) -> None:
         if not self._values_checked and backend.is_concrete(images):
             self.check_values(backend.to_numpy(images))
@@ -230,8 +224,8 @@ class RandomLayer(PreprocessingLayer):
         """The compiled program ``name`` of the library that the images belong to."""
         images = data["images"]
         tensors = {target: value for target, value in data.items() if target != "labels"}
-        # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to tensors
-        # of unknown rank, and could not trace it.
+        # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to
+        # tensors of unknown rank, and could not trace it.
         ranks = {target: len(value.shape) for target, value in tensors.items() if target != "bounding_boxes"}
         key = f"{name} {backend.framework(images)} {sorted(ranks.items())}"
         if key not in self._programs:
