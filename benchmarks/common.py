@@ -1,8 +1,7 @@
 """How the benchmarks measure: same work, same images, one run, in turns; medians with their spread; results as JSON.
 
 Contenders of one backend take turns in one process (A B A B ...), so that a machine that slows down slows down all.
-Each
-call ends with a synchronization. Peak memory is a second process's, one a contender: the resident set that it reached.
+Each call ends with a synchronization. Peak memory is a second process's, one a contender: the resident set it reached.
 """
 
 from __future__ import annotations

@@ -120,6 +120,7 @@ def test_eager_equals_compiled(name):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")  # torch's compiler imports torch's own
 def test_torch_compile_equals_eager(monkeypatch):
     x, layer = images(4), catalogue.RANDOM["augment two stages"](seed=7)
     layer.build((None, *x.shape[1:]))
@@ -128,6 +129,24 @@ def test_torch_compile_equals_eager(monkeypatch):
     eager = apply(layer, x, u)
     monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
     np.testing.assert_allclose(apply(layer, x, u), eager, atol=CLOSE)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
+@pytest.mark.parametrize("when", ["made", "called"])
+def test_where_torch_compile_fails_there_is_one_warning_and_the_eager_result(when, monkeypatch):
+    import torch
+
+    def fails(*args):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
+    monkeypatch.setattr(torch, "compile", fails if when == "made" else lambda function: fails)
+    layer = RANDOM["rotation"](seed=7)
+    layer.build((None, catalogue.HEIGHT, catalogue.WIDTH, 3))
+    x, u = images(2), quantiles(layer, 2)
+    with pytest.warns(UserWarning, match=r"torch.compile failed \(no C\+\+ compiler\)"):
+        out = apply(layer, x, u)
+    np.testing.assert_array_equal(apply(layer, x, u), out)  # and no second warning, which would be an error
 
 
 @uncompiled

@@ -17,7 +17,7 @@ class Told(keras.Model):
         super().__init__()
         self.augment = knl.RandomBrightness(0.2)
 
-    def call(model, x, training=None):  # noqa: N805  (the first argument may have any name)
+    def call(model, x, training=None):  # the first argument may have any name
         return model.augment(x, training=training)
 
 

@@ -211,15 +211,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling() or not _compiler_wanted(args):
             return function(*args)
-        if not cache:
-            cache.append(torch.compile(function))
         try:
+            if not cache:
+                cache.append(torch.compile(function))
             return cache[0](*args)
         except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
             result = function(*args)  # an error of the function itself is raised here, as it is
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             warnings.warn(f"torch.compile failed ({first_line}); random transforms run eagerly.", stacklevel=2)
-            cache[0] = function
+            cache[:] = [function]
             return result
 
     return call

@@ -53,8 +53,7 @@ class RandomContrast(ColorTransform):
     Args:
         factor: the range of the contrast: a number f in [0, 1] for [1 - f, 1 + f], or a pair (lower, upper) for
             [1 - lower, 1 + upper], both in [0, 1]. (``keras.layers.RandomContrast(f)`` says the same in its
-            documentation
-            and draws from [1, 1 + f].)
+            documentation and draws from [1, 1 + f].)
         value_range: (lowest, highest) value of the images; default (0, 255).
         seed, p, same_on_batch, **kwargs: see ``Transform``.
 

@@ -210,8 +210,7 @@ class RandomShear(GeometricTransform):
     Args:
         x_factor: the range of s_x: a number f in [0, 1] for [-f, f], or a pair (lower, upper) in [0, 1]. Default 0.
         y_factor: the same for s_y. The largest s_x times the largest s_y must stay below 1, where the image would
-            become
-            a line.
+            become a line.
         interpolation, fill_mode, fill_value: see ``GeometricTransform``.
         seed, p, same_on_batch, **kwargs: see ``Transform``.
 

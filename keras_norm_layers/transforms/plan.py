@@ -7,8 +7,8 @@ transform asks for another interpolation or fill than the stage has.
 Colour commutes with resampling, so a geometric transform may join the stage although colours stand before it in the
 list. Two things are kept as the list says. What a colour learns from the image (its mean) is taken from the image as it
 is at that place: seen through the maps up to there. And a constant fill is coloured by the colours after the stage's
-first
-geometric transform that fills, not by those before it (a flip fills nothing, and what it exchanges has the same mean).
+first geometric transform that fills, not by those before it (a flip fills nothing, and what it exchanges has the same
+mean).
 """
 
 from __future__ import annotations
