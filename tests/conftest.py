@@ -38,18 +38,25 @@ def fresh():
 
 @pytest.fixture
 def uncompiled():
-    """On TensorFlow every operation by itself: for tests of many layers, which XLA would compile for a second each.
+    """Little or no compilation, for tests of many layers, which XLA would compile for a second each.
 
-    That compiled and uncompiled results are equal is a test of its own, in ``test_contract.py``.
+    TensorFlow runs every operation by itself, JAX compiles with most optimizations off, torch does not compile such small
+    images anyway. That fully compiled and uncompiled results are equal is a test of its own, in ``test_contract.py``.
     """
-    if BACKEND != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
 
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+        tf.config.run_functions_eagerly(True)
+        yield
+        tf.config.run_functions_eagerly(False)
+    elif BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+    else:
+        yield
 
 
 @pytest.fixture

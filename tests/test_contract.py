@@ -26,6 +26,7 @@ from keras_norm_layers.kernels.backend import to_numpy
 CLOSE = 5e-3 if BACKEND == "torch" else 1e-3  # grey levels: what two orders of the same float32 sums may differ by
 ONE_DRAW_A_BATCH = ("brightness once a batch", "augment two stages")
 all_random = pytest.mark.parametrize("name", RANDOM)
+ONE_OF_EACH = [*CHAINS, "rotation constant", "zoom constant nearest", "translation wrap", "contrast p"]
 uncompiled = pytest.mark.usefixtures("uncompiled")
 all_normalization = pytest.mark.parametrize("name", NORMALIZATION)
 
@@ -106,15 +107,14 @@ def test_the_same_draw_gives_the_same_output_and_leaves_the_input_alone(name):
     assert first.dtype == np.float32
 
 
-@all_random
+@pytest.mark.parametrize("name", ONE_OF_EACH if BACKEND == "jax" else RANDOM)  # JAX compiles even single operations
 def test_eager_equals_compiled(name):
     layer, x = random_layer(name), backend.namespace(None).asarray(images(4))
     u = quantiles(layer, 4)
     eager = without_compiler(lambda: apply(layer, x, u))
     layer = RANDOM[name](seed=7)
     np.testing.assert_allclose(apply(layer, x, u), eager, atol=CLOSE)
-    wanted = CHAINS if BACKEND != "tensorflow" else [*CHAINS, "rotation constant", "zoom constant nearest", "contrast"]
-    if name in wanted:
+    if name in ONE_OF_EACH:
         for compiled in in_a_compiled_graph(lambda data: layer.apply(data, u), x):
             np.testing.assert_allclose(to_numpy(compiled), eager, atol=CLOSE)
 
@@ -122,13 +122,28 @@ def test_eager_equals_compiled(name):
 @pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")  # torch's compiler imports torch's own
 def test_torch_compile_equals_eager(monkeypatch):
-    x, layer = images(4), catalogue.RANDOM["augment two stages"](seed=7)
+    x = images(4)
+    layer = knl.Augment([knl.RandomFlip(), knl.RandomRotation(0.1), knl.RandomBrightness(0.2)], seed=7)
     layer.build((None, *x.shape[1:]))
     u = quantiles(layer, 4)
     monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "0")
     eager = apply(layer, x, u)
     monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
     np.testing.assert_allclose(apply(layer, x, u), eager, atol=CLOSE)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
+def test_large_batches_are_compiled_and_small_ones_are_not(monkeypatch):
+    import torch
+
+    compiled = []
+    monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE", raising=False)
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    layer = RANDOM["flip"](seed=7)
+    layer(np.zeros((8, 32, 32, 3), "uint8"))
+    assert not compiled
+    layer(np.zeros((8, 224, 224, 3), "uint8"))
+    assert len(compiled) == 1
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
@@ -157,10 +172,8 @@ def test_a_batch_equals_its_singles(name):
     if name in ONE_DRAW_A_BATCH:
         u = np.repeat(u[:1], 3, axis=0)
     batch = apply(layer, x, u)
-    for number in (0, 2):
-        row = u[number : number + 1]
-        np.testing.assert_allclose(apply(layer, x[number : number + 1], row)[0], batch[number], atol=CLOSE)
-        np.testing.assert_allclose(apply(layer, x[number], row), batch[number], atol=CLOSE)
+    np.testing.assert_allclose(apply(layer, x[2:], u[2:])[0], batch[2], atol=CLOSE)
+    np.testing.assert_allclose(apply(layer, x[1], u[1:2]), batch[1], atol=CLOSE)
 
 
 @uncompiled
@@ -174,7 +187,7 @@ def test_channels_first_equals_channels_last(name):
 
 
 @uncompiled
-@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+@pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("name", CHAINS)
 def test_any_number_of_channels(name, channels):
     x = images(2, channels=channels)
@@ -239,8 +252,9 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(name):
 
 
 @uncompiled
-@pytest.mark.parametrize("dtype", ["uint8", "int32"])
-@pytest.mark.parametrize("name", [*GEOMETRIC, *CHAINS])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(name, ("uint8", "int32")[i % 2]) for i, name in enumerate([*GEOMETRIC, *CHAINS])]
+)
 def test_masks_gain_no_class_and_keep_their_dtype_and_shape(name, dtype):
     x = images(4)
     classes = np.array([3, 50, 200], dtype)

@@ -13,6 +13,9 @@ MANY = 20000
 ALPHA = 1e-4  # chance of a false alarm, a test
 
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
+
 def tensor(values):
     return backend.namespace(None).asarray(np.asarray(values, "float32"))
 

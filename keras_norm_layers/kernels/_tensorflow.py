@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any, Callable
 
@@ -147,8 +148,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any) -> Any:
         if not cache:
-            # reduce_retracing: the smaller last batch of an epoch makes one shape-polymorphic trace, not one a size.
-            cache.append(tf.function(function, jit_compile=xla_works() or None, reduce_retracing=True, autograph=False))
+            # A partial: TensorFlow counts traces by the code of the function, which all layers share, and would warn of
+            # retracing at the fifth layer. reduce_retracing: the smaller last batch of an epoch makes one trace for
+            # all sizes, not one a size.
+            own = functools.partial(function)
+            cache.append(tf.function(own, jit_compile=xla_works() or None, reduce_retracing=True, autograph=False))
         return cache[0](*args)
 
     return call

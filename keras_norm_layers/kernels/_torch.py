@@ -201,7 +201,7 @@ def _compiler_wanted(args: tuple[Any, ...]) -> bool:
     wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
     if wish != "auto":
         return wish == "1"
-    return max(leaf.numel() for leaf in args if isinstance(leaf, torch.Tensor)) >= COMPILE_FROM
+    return max(leaf.numel() for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)) >= COMPILE_FROM
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,8 +25,9 @@ class ZCAWhitening(AdaptiveLayer):
     Directions in which the data does not vary at all (l_i = 0 within rounding: dead pixels, fewer images than values)
     are dropped. The formula would amplify them 1 / sqrt(epsilon) = 1000 times, and a new image that differs there would
     be drowned. The covariance of the output is the identity on all the other directions, as far as epsilon is small
-    beside their variance. ``epsilon`` is an amount of variance, so its effect depends on the range of the values: 1e-6
-    changes little for images in [0, 1]; 0.01 to 0.1 there keeps noise low.
+    beside their variance. ``epsilon`` is an amount of variance, so its effect depends on the range of the values: the
+    default of 1e-6 changes little for images in 0..255; for images in [0, 1] it takes part in every direction whose
+    variance is near 1e-6 (nearly dead pixels), and 0.01 to 0.1 there keeps noise low.
 
     Input: images of one known shape, any integer or float dtype. Output: the same shape, in the layer's dtype
     (float32 by default; computed in float32 always). Weights: ``mean`` (the image's shape), ``matrix`` (d, d) for d
