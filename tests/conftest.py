@@ -40,8 +40,8 @@ def fresh():
 def uncompiled():
     """Little or no compilation, for tests of many layers, which XLA would compile for a second each.
 
-    TensorFlow runs every operation by itself, JAX compiles with most optimizations off, torch does not compile such small
-    images anyway. That fully compiled and uncompiled results are equal is a test of its own, in ``test_contract.py``.
+    TensorFlow runs every operation by itself, JAX compiles with most optimizations off, torch compiles no images as
+    small as these. That fully compiled and uncompiled results are equal is a test of its own, in ``test_contract.py``.
     """
     if BACKEND == "tensorflow":
         import tensorflow as tf

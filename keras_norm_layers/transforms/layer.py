@@ -36,8 +36,8 @@ class RandomLayer(PreprocessingLayer):
         **kwargs: arguments of ``keras.layers.Layer``. ``dtype`` is the dtype of the images that come out: "float32" by
             default; with an integer dtype they are rounded and saturated.
 
-    Masks are filled as their images are: with ``fill_mode="reflect"``, the default, mirrored pieces of a mask appear at the
-    border too, outside the moved box; ``fill_mode="constant"`` brings in ``mask_fill_value`` alone.
+    Masks are filled as their images are: with ``fill_mode="reflect"``, the default, mirrored pieces of a mask appear
+    at the border too, outside the moved box; ``fill_mode="constant"`` brings in ``mask_fill_value`` alone.
 
     Call arguments:
         inputs: images (N, H, W, C) or one image (H, W, C), any dtype, any number of channels; or a dict with "images"
