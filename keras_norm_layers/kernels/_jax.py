@@ -10,8 +10,9 @@ import jax.numpy as jnp
 where, minimum, maximum, floor, abs, sqrt = jnp.where, jnp.minimum, jnp.maximum, jnp.floor, jnp.abs, jnp.sqrt
 sin, cos, transpose, reshape, round = jnp.sin, jnp.cos, jnp.transpose, jnp.reshape, jnp.round
 sum, mean, amin, amax, broadcast_to = jnp.sum, jnp.mean, jnp.min, jnp.max, jnp.broadcast_to
-stack, concat = jnp.stack, jnp.concatenate
+stack, concat, tile = jnp.stack, jnp.concatenate, jnp.tile
 COPIES_ARITHMETIC = True  # see ``pixels.materialize``
+NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:

@@ -20,6 +20,7 @@ sin, cos, stack, concat, transpose, reshape, matmul = (
 )
 round = tf.round
 COPIES_ARITHMETIC = True  # see ``pixels.materialize``
+NARROW_BROADCAST_IS_SLOW = True  # see ``pixels.scale_and_shift``
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -72,6 +73,11 @@ def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def arange(n: Any, dtype: str, like: Any) -> Any:
     """0, 1, ..., n - 1; ``like`` tells torch the device."""
     return tf.cast(tf.range(n), dtype)
+
+
+def tile(x: Any, times: int) -> Any:
+    """A vector repeated."""
+    return tf.tile(x, [times])
 
 
 def broadcast_to(x: Any, new_shape: Any) -> Any:

@@ -13,6 +13,7 @@ floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.s
 round = torch.round
 MASK = 0xFFFFFFFF
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
+NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
 # Below this many values a batch costs less in eager torch than the compiler's start does over a whole training.
 COMPILE_FROM = 1 << 20
 
@@ -115,6 +116,11 @@ def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def arange(n: Any, dtype: str, like: Any) -> Any:
     """0, 1, ..., n - 1, on the device of ``like``."""
     return torch.arange(n, dtype=getattr(torch, dtype), device=like.device)
+
+
+def tile(x: Any, times: int) -> Any:
+    """A vector repeated."""
+    return x.repeat(times)
 
 
 def broadcast_to(x: Any, new_shape: Any) -> Any:

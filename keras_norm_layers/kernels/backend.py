@@ -51,6 +51,20 @@ def is_foreign(x: Any) -> bool:
     return keras.backend.backend() != "tensorflow" and framework(x) == "tensorflow"
 
 
+def in_dataset_graph(x: Any) -> bool:
+    """True while TensorFlow traces a function for ``tf.data``, which may run it in several threads at once."""
+    if framework(x) != "tensorflow":
+        return False
+    graph = sys.modules["tensorflow"].compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", "").startswith(
+            "Dataset_"
+        ):  # named so by tf.data: Dataset_map_..., Dataset_flat_map_...
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
 def read(variable: Any, like: Any) -> Any:
     """The value of a Keras variable *now*, as a tensor of the library of ``like``.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_norm_layers.kernels import backend
+from keras_norm_layers.kernels import backend, pixels
 from keras_norm_layers.layer import serializable
 from keras_norm_layers.normalization.adaptive import AdaptiveLayer
 from keras_norm_layers.statistics.moments import Moments, axes_tuple, kept_axes
@@ -120,11 +120,7 @@ class FeaturewiseNormalization(AdaptiveLayer):
             # A comparison with NaN is false: this lets the NaN of statistics that were never set through.
             divisor = divisor + std * 0.0
         mean = xp.reshape(backend.read(self.mean, x), shape) if self.center else None
-        if self.invert:
-            x = x * divisor if self.scale else x
-            return x + mean if self.center else x
-        x = x - mean if self.center else x
-        return x / divisor if self.scale else x
+        return pixels.scale_and_shift(x, mean, divisor if self.scale else None, self.invert)
 
 
 def _given_statistics(name: str, mean: Any, std: Any, center: bool, scale: bool) -> dict[str, np.ndarray]:

@@ -210,7 +210,7 @@ class RandomLayer(PreprocessingLayer):
 
     def _next_seed(self, like: Any = None) -> Any:
         """(seed, step, replica) of the next draw, as words for ``threefry.uniform``; the step is counted on."""
-        if like is not None and backend.is_foreign(like):
+        if like is not None and (backend.is_foreign(like) or backend.in_dataset_graph(like)):
             state = backend.host_call(self._next_state_on_host, "int64", (2,))
             xp = backend.namespace(state)
         else:
@@ -219,7 +219,7 @@ class RandomLayer(PreprocessingLayer):
         return xp.stack([xp.words(state[0]), xp.words(state[1]), xp.words(xp.asarray(xp.replica_number()))], 0)
 
     def _next_state_on_host(self) -> np.ndarray:
-        with backend.HOST_LOCK:  # tf.data may map in several threads
+        with backend.HOST_LOCK:  # tf.data may map in several threads, and two would read the same state
             state = keras.ops.convert_to_numpy(self.seed_generator.next())
         return state.astype(np.int64) & 0xFFFFFFFF
 
