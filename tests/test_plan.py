@@ -3,7 +3,6 @@
 import catalogue
 import numpy as np
 import pytest
-from conftest import BACKEND
 from reference import transforms as reference
 from reference.warp import warp as slow_warp
 
@@ -13,7 +12,7 @@ from keras_norm_layers.transforms.plan import Plan, stages
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 HEIGHT, WIDTH = 20, 31
-CLOSE = 5e-3 if BACKEND == "torch" else 1e-3
+CLOSE = 1e-3
 
 
 def smooth(number=2, channels=2):

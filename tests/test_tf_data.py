@@ -33,7 +33,7 @@ def test_a_random_layer_in_a_dataset_draws_what_it_draws_outside(name, batched):
     parts = [x[:2], x[2:]] if batched else list(x)
     for got, part in zip(elements(data), parts):
         assert got.dtype == np.float32
-        np.testing.assert_allclose(got, to_numpy(outside(part)), atol=5e-3 if BACKEND == "torch" else 1e-3)
+        np.testing.assert_allclose(got, to_numpy(outside(part)), atol=1e-3)
 
 
 def test_each_epoch_draws_anew():
