@@ -57,9 +57,7 @@ def in_dataset_graph(x: Any) -> bool:
         return False
     graph = sys.modules["tensorflow"].compat.v1.get_default_graph()
     while graph is not None:
-        if getattr(graph, "name", "").startswith(
-            "Dataset_"
-        ):  # named so by tf.data: Dataset_map_..., Dataset_flat_map_...
+        if getattr(graph, "name", "").startswith("Dataset_"):  # Dataset_map_..., Dataset_flat_map_...: tf.data's names
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
