@@ -177,8 +177,8 @@ def main() -> None:
             common.synchronize(call())
         print(json.dumps(round(common.peak_memory_mb())))
     else:
-        results = {name: measure(name, args) for name in args.backends}
         shape = [args.batch, args.size, args.size, 3]
+        results = common.earlier(args.save, shape=shape) | {name: measure(name, args) for name in args.backends}
         path = common.save(args.save, {"question": __doc__.splitlines()[0], "shape": shape, "results": results})
         print(table(results), f"\nwritten to {path}", file=sys.stdout)
 

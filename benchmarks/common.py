@@ -115,6 +115,17 @@ def _gpu() -> str | None:
         return None
 
 
+def earlier(name: str, **conditions: Any) -> dict[str, Any]:
+    """The results of ``results/name.json``, by backend, if it was measured on this machine under these conditions.
+
+    Backends are runs of their own, so one can be measured again without the others.
+    """
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    same = all(found.get(key) == value for key, value in {"machine": machine(), **conditions}.items())
+    return found["results"] if same else {}
+
+
 def save(name: str, result: dict[str, Any]) -> Path:
     """Writes ``result``, with the machine, to ``results/name.json``."""
     RESULTS.mkdir(exist_ok=True)

@@ -90,7 +90,7 @@ def main() -> None:
     if args.time:
         print(json.dumps(measure(args.rounds)))
         return
-    results = {}
+    results = common.earlier("training_step", steps=STEPS)
     for name in args.backends:
         results[name] = common.child(__file__, "--time", "--rounds", str(args.rounds), backend=name)
         for who, t in results[name].items():

@@ -252,6 +252,7 @@ def test_whitening_is_served(tmp_path):
     np.testing.assert_allclose(loaded.serve(images), model.predict(images, verbose=0), atol=1e-5)
 
 
+@endpoint_test
 def test_our_layers_forced_to_augment_are_refused(tmp_path):
     """They draw without any random operation of TensorFlow, so the moving seed is what gives them away."""
 

@@ -88,7 +88,9 @@ def saved(tmp_path_factory):
 def check(answers, expected, tolerance):
     assert set(answers) == set(expected)
     for name, answer in answers.items():
-        np.testing.assert_allclose(answer["predictions"], expected[name]["predictions"], atol=tolerance)
+        predictions = expected[name]["predictions"]  # some of several hundred: the tolerance is relative to the largest
+        scale = max(1.0, np.abs(predictions).max())
+        np.testing.assert_allclose(answer["predictions"], predictions, rtol=0, atol=tolerance * scale)
         np.testing.assert_array_equal(np.array(answer["draws"], "float32"), expected[name]["draws"])
         assert answer["strength"] == 0.75
 
@@ -101,7 +103,7 @@ def test_a_fresh_process_predicts_the_same_and_draws_on(saved):
 
 def test_another_backend_predicts_the_same_and_draws_on(saved):
     folder, expected = saved
-    check(run_fresh(LOAD.format(folder=str(folder)), OTHER_BACKEND[BACKEND]), expected, 1e-4)
+    check(run_fresh(LOAD.format(folder=str(folder)), OTHER_BACKEND[BACKEND]), expected, 1e-5)
 
 
 @pytest.mark.usefixtures("uncompiled")
