@@ -241,7 +241,6 @@ def test_our_layers_serve_statistics_and_no_augmentation(tmp_path):
 
 
 @endpoint_test
-@endpoint_test
 def test_whitening_is_served(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 3, 4, 1), dtype=np.uint8)
