@@ -70,7 +70,16 @@ def summary(seconds: list[float]) -> dict[str, Any]:
     """Median and spread of some times, in milliseconds."""
     low, _, high = statistics.quantiles(seconds, n=4)
     numbers = {"median": statistics.median(seconds), "q1": low, "q3": high, "min": min(seconds), "max": max(seconds)}
-    return {f"{name}_ms": round(value * 1e3, 2) for name, value in numbers.items()} | {"n": len(seconds)}
+    return {f"{name}_ms": round(value * 1e3, 2) for name, value in numbers.items()} | {
+        "n": len(seconds),
+        "all_ms": [round(value * 1e3, 2) for value in seconds],
+    }
+
+
+def times_longer(timed: dict[str, Any], reference: dict[str, Any]) -> float:
+    """How many times longer one contender took than another: the median over the rounds, each with its neighbour."""
+    pairs = zip(timed["all_ms"], reference["all_ms"])
+    return round(statistics.median(a / b for a, b in pairs), 3)
 
 
 def peak_memory_mb() -> float:

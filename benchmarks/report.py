@@ -34,15 +34,18 @@ def chain_section(result: dict[str, Any]) -> str:
 
 def training_section(result: dict[str, Any]) -> str:
     rows = [
-        "| backend | augmentation | ms a step | quartiles | n | XLA | times without |",
-        "|---|---|---|---|---|---|---|",
+        "| backend | augmentation | ms a step | quartiles | n | XLA | times without | fastest, times without |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for backend, contenders in result["results"].items():
         for who, t in contenders.items():
             step, low, high = (t[f"{name}_ms"] / result["steps"] for name in ("median", "q1", "q3"))
+            fastest = t["min_ms"] / contenders["none"]["min_ms"]
             xla = "on" if t["jit_compile"] else "off"
             spread = f"{low:.0f} to {high:.0f} | {t['n']}"
-            rows.append(f"| {backend} | {who} | {step:.0f} | {spread} | {xla} | {t['times_without']:.2f} |")
+            rows.append(
+                f"| {backend} | {who} | {step:.0f} | {spread} | {xla} | {t['times_without']:.2f} | {fastest:.2f} |"
+            )
     return f"{result['question']}\n\n{machine(result)}\n\n" + "\n".join(rows)
 
 
