@@ -46,10 +46,21 @@ test: lint
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS); \
 	done
 
-bench: $(VENV)/test.stamp
-	@set -e; for question in $(filter-out benchmarks/common.py benchmarks/report.py,$(wildcard benchmarks/*.py)); do \
-	    echo "== $$question"; $(BIN)/python $$question; \
-	done; $(BIN)/python benchmarks/report.py
+# The other libraries are installed beside; pip keeps the versions of Keras, NumPy and the backends that are there.
+$(VENV)/bench.stamp: pyproject.toml $(VENV)/test.stamp
+	$(PIP) -e '.[bench]' '$(TORCH)'
+	touch $@
+
+# Some hours on two cores; one that fails does not stop the others.
+BENCH := $(BIN)/python benchmarks
+bench: $(VENV)/bench.stamp
+	-$(BENCH)/chain.py --backends $(BACKENDS)
+	-$(BENCH)/chain.py --backends $(BACKENDS) --batch 16 --size 1024 --save chain_large
+	-$(BENCH)/single.py --backends $(BACKENDS)
+	-$(BENCH)/randaugment.py --backends $(BACKENDS)
+	-$(BENCH)/training_step.py --backends $(BACKENDS)
+	-$(BENCH)/adapt.py
+	$(BENCH)/report.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_output export .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,9 @@
-"""How much faster is one pass than a chain of layers?  The 8-step chain against ``keras.layers``.
+"""How much faster is one pass than a chain?  The 8-step chain against ``keras.layers`` and other libraries.
 
 Flip, rotation, translation, zoom, shear, brightness, contrast, normalization per channel; uint8 in, float32 out; every
-contender draws its parameters an image. Run ``python benchmarks/chain.py`` (all backends, some minutes), or with
-``--backends jax``; ``--batch 16 --size 1024`` for large images. Writes ``results/chain.json``.
+contender draws its parameters an image. Run ``python benchmarks/chain.py`` (all backends), or with ``--backends jax``;
+``--batch 16 --size 1024 --save chain_large`` for large images. Writes ``results/chain.json``. What the other libraries
+run stands in ``peers.py``; those that need no backend take their turns in each backend's process.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import common
+import peers
+import programs
 
-MEAN, VARIANCE = (120.0, 115.0, 100.0), (3000.0, 3100.0, 3300.0)
+PEERS = ("keras.layers", "ImageDataGenerator", "albumentations", "kornia", "keras-aug")
 
 
 def images(batch: int, size: int) -> Any:
@@ -30,7 +31,15 @@ def ours(size: int) -> Any:
 
     import keras_norm_layers as knl
 
-    augment = knl.Augment(
+    norm = knl.FeaturewiseNormalization(mean=peers.MEAN, std=peers.STD)
+    return keras.Sequential([keras.Input((size, size, 3), dtype="uint8"), augment(), norm])
+
+
+def augment() -> Any:
+    """The chain but for its normalization."""
+    import keras_norm_layers as knl
+
+    return knl.Augment(
         [
             knl.RandomFlip("horizontal"),
             knl.RandomRotation(0.05),
@@ -41,10 +50,6 @@ def ours(size: int) -> Any:
             knl.RandomContrast(0.2),
         ],
         seed=0,
-    )
-    std = [v**0.5 for v in VARIANCE]
-    return keras.Sequential(
-        [keras.Input((size, size, 3), dtype="uint8"), augment, knl.FeaturewiseNormalization(mean=MEAN, std=std)]
     )
 
 
@@ -62,98 +67,97 @@ def theirs(size: int) -> Any:
             layers.RandomShear(0.1, 0.1, seed=0),
             layers.RandomBrightness(0.2, seed=0),
             layers.RandomContrast(0.2, seed=0),
-            layers.Normalization(mean=MEAN, variance=VARIANCE),
+            layers.Normalization(mean=peers.MEAN, variance=peers.VARIANCE),
         ]
     )
 
 
-def contenders(backend: str, batch: int, size: int) -> dict[str, Callable[[], Any]]:
-    """The contenders of a backend, by name, each a call without arguments that gives a batch."""
+def factories(backend: str, batch: int, size: int, host: bool = True) -> dict[str, Any]:
+    """The contenders of a backend: name -> a function that makes its call. The first is ours as it comes.
+
+    ``host`` adds the libraries that work on NumPy arrays on the host.
+    """
     import keras
 
-    x = keras.ops.convert_to_tensor(images(batch, size))
-    one_pass, layers = ours(size), theirs(size)
-    if backend == "tensorflow":
-        return _on_tensorflow(x, one_pass, layers)
-    if backend == "jax":
-        return _on_jax(x, one_pass, layers)
-    return _on_torch(x, one_pass, layers)
-
-
-def _on_tensorflow(x: Any, one_pass: Any, layers: Any) -> dict[str, Callable[[], Any]]:
-    import tensorflow as tf
-
-    programs = {
-        "ours, graph": tf.function(lambda x: one_pass(x, training=True)),
-        "ours, whole graph in XLA": tf.function(lambda x: one_pass(x, training=True), jit_compile=True),
-        "keras.layers, graph": tf.function(lambda x: layers(x, training=True)),
-        "floor: cast-copy": tf.function(lambda x: tf.cast(x, tf.float32) * 1.5, jit_compile=True),
-    }
-    return {name: lambda f=f: f(x) for name, f in programs.items()}
-
-
-def _on_jax(x: Any, one_pass: Any, layers: Any) -> dict[str, Callable[[], Any]]:
-    import jax
-
-    def compiled(model: Any) -> Callable[[], Any]:
-        state = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
-        program = jax.jit(lambda state, x: model.stateless_call(*state, x, training=True))
-
-        def call() -> Any:
-            result, state[1] = program(state, x)
-            return result
-
-        return call
-
-    cast = jax.jit(lambda x: x.astype("float32") * 1.5)
-    return {
-        "ours, jit": compiled(one_pass),
-        "ours, eager": lambda: one_pass(x, training=True),
-        "keras.layers, jit": compiled(layers),
-        "keras.layers, eager": lambda: layers(x, training=True),
-        "floor: cast-copy": lambda: cast(x),
-    }
-
-
-def _on_torch(x: Any, one_pass: Any, layers: Any) -> dict[str, Callable[[], Any]]:
-    import torch
-
-    def run(model: Any, wish: str) -> Any:
-        os.environ["KERAS_NORM_LAYERS_TORCH_COMPILE"] = wish
-        with torch.no_grad():
-            return model(x, training=True)
-
-    return {
-        "ours, torch.compile": lambda: run(one_pass, "1"),
-        "ours, eager": lambda: run(one_pass, "0"),
-        "keras.layers, eager": lambda: run(layers, "0"),
-        "floor: cast-copy": lambda: x.to(torch.float32) * 1.5,
-    }
+    array = images(batch, size)
+    x = keras.ops.convert_to_tensor(array)
+    result: dict[str, Any] = {}
+    for kind in programs.KINDS[backend]:
+        name = "whole graph in XLA" if kind == "XLA" else kind
+        result[f"ours, {name}"] = lambda kind=kind: programs.program(kind, ours(size), x)
+    # XLA refuses keras.layers on TensorFlow, and torch.compile is no way to run Keras's layers.
+    for kind in {"tensorflow": ("graph",), "jax": ("jit", "eager"), "torch": ("eager",)}[backend]:
+        result[f"keras.layers, {kind}"] = lambda kind=kind: programs.program(kind, theirs(size), x)
+    others = peers.contenders(backend, array, x)
+    hosts = ("albumentations", "ImageDataGenerator")
+    result |= {name: make for name, make in others.items() if host or not name.startswith(hosts)}
+    result["floor: cast-copy"] = lambda: programs.cast_copy(backend, x)
+    return result
 
 
 def measure(backend: str, args: argparse.Namespace) -> dict[str, Any]:
     """All contenders of one backend: times in one process, peak memory in one each."""
     shape = ["--batch", str(args.batch), "--size", str(args.size)]
     times = common.child(__file__, "--time", "--rounds", str(args.rounds), *shape, backend=backend)
-    for name in times if args.memory else ():
-        times[name]["peak_mb"] = common.child(__file__, "--peak", name, *shape, backend=backend)
+    for name, t in times.items():
+        if args.memory and "error" not in t:
+            try:
+                t["peak_mb"] = common.child(__file__, "--peak", name, *shape, backend=backend)
+            except RuntimeError as error:
+                t["peak_error"] = common.first_line(error)
+        if name in peers.NOTES:
+            t["note"] = peers.NOTES[name]
+        t["draws_once_a_batch"] = name in peers.DRAWS_ONCE_A_BATCH
     return times
 
 
+def ratios(times: dict[str, Any]) -> dict[str, float]:
+    """How many times longer the fastest of each library took than ours as it comes, and ours than the floor."""
+    first = next(iter(times))
+    if "error" in times[first]:
+        return {}
+    result = {}
+    for who in PEERS:
+        name = common.fastest(times, who)
+        if name is not None:
+            result[f"{who} / ours"] = common.times_longer(times[name], times[first])
+    if common.fastest(times, "floor"):
+        result["ours / floor"] = common.times_longer(times[first], times["floor: cast-copy"])
+    return result
+
+
 def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table, with the ratio of the fastest of keras.layers to each."""
-    rows = [
-        "| backend | who | median ms | quartiles | n | peak MB | keras.layers / this |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """The results as Markdown tables: times, ratios."""
+    rows = ["| backend | who | median ms | quartiles | n | peak MB | note |", "|---|---|---|---|---|---|---|"]
     for backend, times in results.items():
-        slowest = min(t["median_ms"] for name, t in times.items() if name.startswith("keras.layers"))
         for name, t in times.items():
-            rows.append(
-                f"| {backend} | {name} | {t['median_ms']:.0f} | {t['q1_ms']:.0f} to {t['q3_ms']:.0f} | {t['n']} | "
-                f"{t.get('peak_mb', 0):.0f} | {slowest / t['median_ms']:.1f} |"
-            )
-    return "\n".join(rows)
+            note = t.get("note", "") + (" (one draw a batch)" if t.get("draws_once_a_batch") else "")
+            if "error" in t:
+                rows.append(f"| {backend} | {name} | could not run | | | | {t['error'].replace('|', '/')} |")
+                continue
+            spread = f"{common.ms(t['q1_ms'])} to {common.ms(t['q3_ms'])} | {t['n']}"
+            peak = t.get("peak_mb") or ""
+            rows.append(f"| {backend} | {name} | {common.ms(t['median_ms'])} | {spread} | {peak} | {note} |")
+    return "\n".join(rows) + "\n\n" + ratio_table(results)
+
+
+def ratio_table(results: dict[str, Any]) -> str:
+    """A row a backend: how many times longer each took than ours; the losses of ours, below 1, in bold."""
+    found = {backend: ratios(times) for backend, times in results.items()}
+    names = [f"{who} / ours" for who in PEERS] + ["ours / floor"]
+    rows = [f"| backend | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for backend, values in found.items():
+        cells = [_cell(values.get(name), name != "ours / floor") for name in names]
+        rows.append(f"| {backend} | {' | '.join(cells)} |")
+    return "Medians of the ratios of neighbouring runs; the fastest of each against ours as it comes.\n\n" + "\n".join(
+        rows
+    )
+
+
+def _cell(value: float | None, bold_below_one: bool) -> str:
+    if value is None:
+        return ""
+    return f"**{value:.2f}**" if bold_below_one and value < 1.0 else f"{value:.3g}"
 
 
 def main() -> None:
@@ -170,17 +174,21 @@ def main() -> None:
     common.quiet()
     backend = os.environ.get("KERAS_BACKEND", "")
     if args.time:
-        print(json.dumps(common.turns(contenders(backend, args.batch, args.size), args.rounds)))
+        print(json.dumps(common.turns(programs.lazy(factories(backend, args.batch, args.size)), args.rounds)))
     elif args.peak:
-        call = contenders(backend, args.batch, args.size)[args.peak]
-        for _ in range(3):
+        call = factories(backend, args.batch, args.size)[args.peak]()
+        for _ in range(2):
             common.synchronize(call())
         print(json.dumps(round(common.peak_memory_mb())))
     else:
         shape = [args.batch, args.size, args.size, 3]
-        results = common.earlier(args.save, shape=shape) | {name: measure(name, args) for name in args.backends}
-        path = common.save(args.save, {"question": __doc__.splitlines()[0], "shape": shape, "results": results})
-        print(table(results), f"\nwritten to {path}", file=sys.stdout)
+        results = common.earlier(args.save, shape=shape)
+        for name in args.backends:  # saved after each: a run that is cut off keeps what it has
+            results[name] = measure(name, args)
+            about = {"question": __doc__.splitlines()[0], "shape": shape}
+            found = {backend: ratios(times) for backend, times in results.items()}
+            path = common.save(args.save, {**about, "ratios": found, "results": results})
+            print(table({name: results[name]}), f"\nwritten to {path}", flush=True)
 
 
 if __name__ == "__main__":

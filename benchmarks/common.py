@@ -2,6 +2,7 @@
 
 Contenders of one backend take turns in one process (A B A B ...), so that a machine that slows down slows down all.
 Each call ends with a synchronization. Peak memory is a second process's, one a contender: the resident set it reached.
+A contender that cannot run stays in the results, with what it said.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -30,8 +32,11 @@ def quiet() -> None:
 
 
 def synchronize(result: Any) -> None:
-    """Waits until a tensor of any backend has been computed."""
-    if hasattr(result, "block_until_ready"):
+    """Waits until a tensor of any backend, or a dict or list of them, has been computed."""
+    if isinstance(result, (dict, list, tuple)):
+        for part in result.values() if isinstance(result, dict) else result:
+            synchronize(part)
+    elif hasattr(result, "block_until_ready"):
         result.block_until_ready()
     elif type(result).__module__.startswith("torch"):
         if result.is_cuda:
@@ -41,45 +46,92 @@ def synchronize(result: Any) -> None:
 
 
 def turns(
-    contenders: dict[str, Callable[[], Any]], rounds: int = 12, warmup: int = 2, limit_s: float = 90.0
+    contenders: dict[str, Callable[[], Any]],
+    rounds: int = 12,
+    warmup: int = 2,
+    limit_s: float = 90.0,
+    least_s: float = 0.0,
 ) -> dict[str, Any]:
     """Times each contender ``rounds`` times, in turns: {name: median, quartiles, least and greatest in ms, n, first
     call}.
 
-    A contender that has used up ``limit_s`` seconds stops early, with no fewer than 3 measurements; its ``n`` says so.
+    A contender that has used up ``limit_s`` seconds stops early, with no fewer than 3 measurements, or, after
+    four times as long, with fewer; its ``n`` says so.
+    One that raises at its first call has {"error": its first line} instead. A measurement repeats a call until
+    ``least_s`` have passed and waits once at the end: on a GPU the calls queue up, as they do in a training.
     """
-    first, times = {}, {name: [] for name in contenders}
+    first: dict[str, float] = {}
+    result: dict[str, Any] = {}
     for name, call in contenders.items():
-        first[name] = _once(call)
-        for _ in range(warmup - 1):
-            _once(call)
+        try:
+            first[name] = _once(call)
+        except Exception as error:
+            result[name] = {"error": first_line(error)}
+    repeats = {name: _warm(contenders[name], warmup, limit_s, least_s, took) for name, took in first.items()}
+    times: dict[str, list[float]] = {name: [] for name in first}
     for _ in range(rounds):
-        for name, call in contenders.items():
-            if len(times[name]) < 3 or sum(times[name]) < limit_s:
-                times[name].append(_once(call))
-    return {name: summary(values) | {"first_call_ms": round(first[name] * 1e3, 1)} for name, values in times.items()}
+        for name, measured in times.items():
+            spent = sum(measured) * repeats[name]
+            if spent < limit_s or (len(measured) < 3 and spent < 4 * limit_s):
+                measured.append(_once(contenders[name], repeats[name]))
+    for name, values in times.items():
+        result[name] = summary(values) | {"first_call_ms": round(first[name] * 1e3, 1), "calls_each": repeats[name]}
+    return {name: result[name] for name in contenders}
 
 
-def _once(call: Callable[[], Any]) -> float:
+def _warm(call: Callable[[], Any], warmup: int, limit_s: float, least_s: float, took: float) -> int:
+    """Calls ``warmup`` - 1 times more, unless the first took too long; how many calls make ``least_s`` seconds."""
+    for _ in range(warmup - 1 if took < limit_s / 2 else 0):
+        took = _once(call)
+    return max(1, min(200, round(least_s / took)))
+
+
+def _once(call: Callable[[], Any], repeats: int = 1) -> float:
     start = time.perf_counter()
-    synchronize(call())
-    return time.perf_counter() - start
+    for _ in range(repeats):
+        result = call()
+    synchronize(result)
+    return (time.perf_counter() - start) / repeats
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in short, without the wrapping that Keras and TensorFlow put around it."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [
+        line for line in lines if not re.match(r"in user code:|File |\w*:? ?Exception encountered|return |.*\^", line)
+    ]
+    named = [line for line in said if re.match(r"\w+(Error|Exception): (?!Exception encountered)", line)]
+    if "in user code:" in text and named:
+        return named[0][:300]
+    return f"{type(error).__name__}: {said[0] if said else ''}"[:300]
 
 
 def summary(seconds: list[float]) -> dict[str, Any]:
     """Median and spread of some times, in milliseconds."""
-    low, _, high = statistics.quantiles(seconds, n=4)
+    low, _, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
     numbers = {"median": statistics.median(seconds), "q1": low, "q3": high, "min": min(seconds), "max": max(seconds)}
-    return {f"{name}_ms": round(value * 1e3, 2) for name, value in numbers.items()} | {
+    return {f"{name}_ms": round(value * 1e3, 4) for name, value in numbers.items()} | {
         "n": len(seconds),
-        "all_ms": [round(value * 1e3, 2) for value in seconds],
+        "all_ms": [round(value * 1e3, 4) for value in seconds],
     }
+
+
+def ms(value: float) -> str:
+    """A time in milliseconds as the tables show it."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def times_longer(timed: dict[str, Any], reference: dict[str, Any]) -> float:
     """How many times longer one contender took than another: the median over the rounds, each with its neighbour."""
-    pairs = zip(timed["all_ms"], reference["all_ms"])
+    pairs = zip(timed.get("all_ms", [timed["median_ms"]]), reference.get("all_ms", [reference["median_ms"]]))
     return round(statistics.median(a / b for a, b in pairs), 3)
+
+
+def fastest(times: dict[str, Any], who: str) -> str | None:
+    """The name of the fastest contender whose name begins with ``who``; None if none of them ran."""
+    ran = [name for name, t in times.items() if name.startswith(who) and "error" not in t]
+    return min(ran, key=lambda name: times[name]["median_ms"], default=None)
 
 
 def peak_memory_mb() -> float:
@@ -89,11 +141,19 @@ def peak_memory_mb() -> float:
 
 def child(script: str, *args: str, backend: str, **environment: str) -> Any:
     """Runs ``script`` with these arguments in a fresh process on a Keras backend; the JSON of its last line."""
-    env = {**os.environ, "KERAS_BACKEND": backend, **environment}
+    here = str(Path(__file__).parents[1])
+    path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
+    env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path, **environment}
     done = subprocess.run([sys.executable, script, *args], env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{script} {' '.join(args)} on {backend} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+PACKAGES = (
+    *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "triton"),
+    *("kornia", "albumentations", "opencv-python-headless", "keras-aug", "scipy", "pillow"),
+)
 
 
 def machine() -> dict[str, Any]:
@@ -101,7 +161,7 @@ def machine() -> dict[str, Any]:
     cpus = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in cpus if "model name" in line), platform.processor())
     versions = {}
-    for package in ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"):
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -131,7 +191,8 @@ def earlier(name: str, **conditions: Any) -> dict[str, Any]:
     """
     path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    same = all(found.get(key) == value for key, value in {"machine": machine(), **conditions}.items())
+    undated = [{k: v for k, v in m.items() if k != "date"} for m in (found.get("machine", {}), machine())]
+    same = undated[0] == undated[1] and all(found.get(key) == value for key, value in conditions.items())
     return found["results"] if same else {}
 
 

@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# The benchmarks on a machine with a GPU: JAX and torch with the images on the device. Each script writes its JSON to results/.
-# Needs the package and Keras importable, and JAX or torch with GPU support:  benchmarks/gpu.sh [jax] [torch]
+# The benchmarks on a machine with a GPU, images on the device: results/gpu.json and results/gpu_training_step.json.
+# Needs Keras and JAX or torch with GPU support; TensorFlow is not needed.  benchmarks/gpu.sh [jax] [torch]
+# PARTS="check chain" for some parts only, RESULTS=folder for another place. About 10 minutes a backend.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-backends=("${@:-jax}")
-[ $# -eq 0 ] && backends=(jax torch)
+[ $# -eq 0 ] && set -- jax torch
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-for backend in "${backends[@]}"; do
-    python3 benchmarks/chain.py --backends "$backend" --rounds 20 --no-memory --save "gpu_chain_$backend"
-    python3 benchmarks/chain.py --backends "$backend" --rounds 20 --no-memory --batch 256 --size 256 --save "gpu_chain_256_$backend"
-    python3 benchmarks/training_step.py --backends "$backend"
+export XLA_PYTHON_CLIENT_PREALLOCATE="${XLA_PYTHON_CLIENT_PREALLOCATE:-false}"
+python="${PYTHON:-python3}"
+results="${RESULTS:-benchmarks/results}"
+mkdir -p "$results"
+read -ra parts <<<"${PARTS:-check copy chain hlo single randaugment}"
+for backend in "$@"; do
+    "$python" benchmarks/device.py --backend "$backend" --results "$results" --parts "${parts[@]}"
+    if [ -z "${PARTS:-}" ]; then
+        "$python" benchmarks/training_step.py --backends "$backend" --results "$results" --save gpu_training_step
+    fi
 done

@@ -11,13 +11,19 @@ from typing import Any
 
 import chain
 import common
+import device
+import randaugment
+import single
 
 HEAD = """# Benchmarks
 
 How they measure stands in `common.py`: contenders of one backend take turns in one process, each call ends with a
 synchronization, medians with quartiles, peak memory by a second process each. Absolute times belong to the machine
-named; the ratios are what to read. `make bench` runs all of them, `benchmarks/gpu.sh` those for a GPU, and
-`python benchmarks/report.py` writes this page from `results/*.json`.
+named; the ratios are what to read: above 1 this package is the faster one, losses are printed in bold.
+
+`make bench` runs all of them (and installs the libraries compared with, the extra `bench`), `benchmarks/gpu.sh` those
+for a GPU, and `python benchmarks/report.py` writes this page from `results/*.json`. What each library was given to do,
+and with which settings, stands in `peers.py`.
 """
 
 
@@ -29,7 +35,8 @@ def machine(result: dict[str, Any]) -> str:
 
 def chain_section(result: dict[str, Any]) -> str:
     shape = " x ".join(str(n) for n in result["shape"])
-    return f"{result['question']}\n\nImages {shape}. {machine(result)}\n\n{chain.table(result['results'])}"
+    notes = f"Images {shape}. {machine(result)}"
+    return f"{result['question']}\n\n{notes}\n\n{chain.table(result['results'])}"
 
 
 def training_section(result: dict[str, Any]) -> str:
@@ -58,16 +65,101 @@ def adapt_section(result: dict[str, Any]) -> str:
     return f"{result['question']}\n\nThe first channel. {machine(result)}\n\n" + "\n".join(rows)
 
 
-SECTIONS = {"chain": chain_section, "training_step": training_section, "adapt": adapt_section}
+def single_section(result: dict[str, Any]) -> str:
+    shape = " x ".join(str(n) for n in result["shape"])
+    about = "`keras.layers` / ours: how many times longer Keras's took; in brackets the medians, ours first."
+    head = f"{result['question']}\n\nImages {shape}. {machine(result)} {about}"
+    return f"{head}\n\n{single.table(result['results'])}"
+
+
+def randaugment_section(result: dict[str, Any]) -> str:
+    shape = " x ".join(str(n) for n in result["shape"])
+    return f"{result['question']}\n\nImages {shape}. {machine(result)}\n\n{randaugment.table(result['results'])}"
+
+
+def gpu_section(result: dict[str, Any]) -> str:
+    return f"{result['question']}\n\n{machine(result)}\n\n{device.table(result['results'])}"
+
+
+def chain_losses(result: dict[str, Any]) -> list[str]:
+    shape = " x ".join(str(n) for n in result["shape"])
+    found = {backend: chain.ratios(times) for backend, times in result["results"].items()}
+    return [
+        f"chain, {shape}, {backend}: {name.split(' / ')[0]} takes {value:.2f} times as long as ours"
+        for backend, ratios in found.items()
+        for name, value in ratios.items()
+        if value < 1.0 and name != "ours / floor"
+    ]
+
+
+def single_losses(result: dict[str, Any]) -> list[str]:
+    found = {(b, name): single.ratio(times) for b, each in result["results"].items() for name, times in each.items()}
+    return [
+        f"{name} alone, {backend}: keras.layers takes {value:.2f} times as long as ours"
+        for (backend, name), value in found.items()
+        if value is not None and value < 1.0
+    ]
+
+
+def training_losses(result: dict[str, Any]) -> list[str]:
+    found = {backend: times["ours"]["times_without"] for backend, times in result["results"].items()}
+    return [
+        f"training step, {backend}: {value:.2f} times one without augmentation; 1.15 was wished for"
+        for backend, value in found.items()
+        if value > 1.15
+    ]
+
+
+def randaugment_losses(result: dict[str, Any]) -> list[str]:
+    found = {backend: randaugment.ratios(times) for backend, times in result["results"].items()}
+    said = []
+    for backend, ratios in found.items():
+        if ratios.get("RandAugment / fixed chain", 0.0) > 2.0:
+            value = ratios["RandAugment / fixed chain"]
+            said.append(f"RandAugment, {backend}: {value:.2f} times the fixed chain; 2 was wished for")
+        if ratios.get("keras.layers / ours", 1.0) < 1.0:
+            value = ratios["keras.layers / ours"]
+            said.append(f"RandAugment, {backend}: keras.layers takes {value:.2f} times as long as ours")
+    return said
+
+
+def adapt_losses(result: dict[str, Any]) -> list[str]:
+    said = []
+    for case, found in result["results"].items():
+        for way in ("array", "tf.data"):
+            mine, theirs = (found[f"{who}, {way}"]["seconds"] for who in ("ours", "keras.layers"))
+            if theirs < mine:
+                said.append(f"adapt, {case}, {way}: keras.layers takes {theirs / mine:.2f} times as long as ours")
+    return said
+
+
+# Kind, by what the file's name holds -> (section, losses); the first that fits.
+SECTIONS: dict[str, tuple[Any, Any]] = {
+    "training_step": (training_section, training_losses),
+    "randaugment": (randaugment_section, randaugment_losses),
+    "single": (single_section, single_losses),
+    "adapt": (adapt_section, adapt_losses),
+    "chain": (chain_section, chain_losses),
+    "gpu": (gpu_section, lambda result: []),  # its tables have theirs in bold
+}
 
 
 def main() -> None:
-    parts = [HEAD]
+    parts, losses = [], []
     for path in sorted(common.RESULTS.glob("*.json")):
+        if path.stem.startswith("smoke"):
+            continue
         result = json.loads(path.read_text())
-        kind = next(name for name in SECTIONS if name in path.stem)
-        parts.append(f"## {path.stem}\n\n{SECTIONS[kind](result)}\n")
-    Path(__file__).with_name("README.md").write_text("\n".join(parts))
+        section, lost = SECTIONS[next(name for name in SECTIONS if name in path.stem)]
+        parts.append(f"## {path.stem}\n\n{section(result)}\n")
+        losses += [f"- **{line}**" for line in lost(result)]
+    said = "\n".join(losses) or "None in the files measured so far."
+    page = [
+        HEAD,
+        f"## Losses\n\nWhere this package is the slower one, or misses what it set out for.\n\n{said}\n",
+        *parts,
+    ]
+    Path(__file__).with_name("README.md").write_text("\n".join(page))
 
 
 if __name__ == "__main__":

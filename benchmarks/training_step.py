@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import common
@@ -85,13 +86,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backends", nargs="+", default=common.BACKENDS)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--save", default="training_step", help="name of the file in the results")
+    parser.add_argument("--results", help="another folder for the results")
     parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     common.quiet()
     if args.time:
         print(json.dumps(measure(args.rounds)))
         return
-    results = common.earlier("training_step", steps=STEPS)
+    if args.results:
+        common.RESULTS = Path(args.results)
+    results = common.earlier(args.save, steps=STEPS)
     for name in args.backends:
         results[name] = common.child(__file__, "--time", "--rounds", str(args.rounds), backend=name)
         for who, t in results[name].items():
@@ -101,7 +106,7 @@ def main() -> None:
                 f"{name:11s} {who:13s} {step:7.1f} ms a step ({low:.1f} to {high:.1f}; n {t['n']}; XLA {xla}), "
                 f"{t['times_without']:.2f} times that without (fastest: {t['fastest_times_without']:.2f})"
             )
-    path = common.save("training_step", {"question": __doc__.splitlines()[0], "steps": STEPS, "results": results})
+    path = common.save(args.save, {"question": __doc__.splitlines()[0], "steps": STEPS, "results": results})
     print(f"written to {os.path.relpath(path)}")
 
 

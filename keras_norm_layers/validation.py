@@ -38,6 +38,20 @@ def check_seed(owner: str, value: Any) -> int | None:
     return int(value)
 
 
+def check_count(owner: str, name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as an int, if it is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
+        raise ValueError(f"{owner}: `{name}` must be a whole number from {low} to {high}. Received: {name}={value!r}")
+    return int(value)
+
+
+def check_size(owner: str, name: str, value: Any) -> int:
+    """``value`` as an int, if it is a number of pixels, at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
+        raise ValueError(f"{owner}: `{name}` must be a whole number of pixels, 1 or more. Received: {name}={value!r}")
+    return int(value)
+
+
 def check_bool(owner: str, name: str, value: Any) -> bool:
     """``value`` if it is True or False."""
     if not isinstance(value, bool):
@@ -67,6 +81,13 @@ def check_factor(owner: str, name: str, value: Any, low: float, high: float) -> 
             )
         return max(-size, low), size
     return check_interval(owner, name, value, low, high, " (or one number f, for (-f, f))")
+
+
+def check_probability(owner: str, name: str, value: Any) -> tuple[float, float]:
+    """A Keras factor that is a probability: a number f for [0, f], or a pair (lower, upper); all within [0, 1]."""
+    if is_number(value):
+        return 0.0, check_number(owner, name, value, 0.0, 1.0)
+    return check_interval(owner, name, value, 0.0, 1.0, " (or one number f, for (0, f))")
 
 
 def check_value_range(owner: str, value: Any) -> tuple[float, float]:

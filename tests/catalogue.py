@@ -51,6 +51,19 @@ def _flips(**options: Any) -> knl.Augment:
     return knl.Augment([knl.RandomFlip(), knl.RandomChannelShift(0.1), knl.RandomFlip("vertical", p=0.5)], **options)
 
 
+def _crop(**options: Any) -> knl.Augment:
+    return knl.Augment(
+        [
+            knl.RandomFlip(),
+            knl.RandomRotation(0.1),
+            knl.RandomCrop(7, 8),
+            knl.RandomBrightness(0.2),
+            knl.OneOf([knl.RandomZoom(0.3), knl.RandomContrast(0.5)], weights=[1, 2], p=0.9),
+        ],
+        **options,
+    )
+
+
 # name -> a function that makes the layer; keyword arguments (seed, data_format, ...) go to its constructor.
 RANDOM: dict[str, Callable[..., Any]] = {
     "flip": knl.RandomFlip,
@@ -69,19 +82,33 @@ RANDOM: dict[str, Callable[..., Any]] = {
     ),
     "shear": functools.partial(knl.RandomShear, 0.4, 0.3),
     "shear constant": functools.partial(knl.RandomShear, (0.1, 0.9), 0.0, fill_mode="constant", p=0.7),
+    "half turns": functools.partial(knl.RandomRot90, (0, 2)),
+    "rotation crop": functools.partial(knl.RandomRotation, 0.3, expand="crop"),
+    "rotation fit": functools.partial(knl.RandomRotation, 0.3, "constant", expand="fit", antialias=True),
+    "rotation bicubic": functools.partial(knl.RandomRotation, 0.3, "nearest", "bicubic"),
+    "affine": functools.partial(knl.RandomAffine, 0.1, 0.2, 0.2, 0.3, 0.3, 0.2, 0.1),
+    "affine old": functools.partial(
+        knl.RandomAffine, rotation_range=30, width_shift_range=2, shear_range=20, zoom_range=0.3, fill_mode="nearest"
+    ),
+    "perspective": functools.partial(knl.RandomPerspective, (1.0, 1.0), 0.6, fill_value=40.0),
+    "perspective reflect": functools.partial(knl.RandomPerspective, 1.0, 0.5, fill_mode="reflect", p=0.9),
+    "crop": functools.partial(knl.RandomCrop, 6, 7),
+    "crop enlarged": functools.partial(knl.RandomCrop, 16, 17),
+    "resized crop": functools.partial(knl.RandomResizedCrop, 8, 7, (0.2, 1.0)),
     "brightness": functools.partial(knl.RandomBrightness, 0.5),
     "brightness once a batch": functools.partial(knl.RandomBrightness, (-0.3, 0.6), same_on_batch=True),
     "contrast": functools.partial(knl.RandomContrast, 0.7),
     "contrast p": functools.partial(knl.RandomContrast, (0.2, 0.9), p=0.6),
     "channel shift": functools.partial(knl.RandomChannelShift, 0.4),
     "channel shift shared": functools.partial(knl.RandomChannelShift, 0.4, shared=True, clip_to="image", p=0.9),
+    "maybe": lambda **o: knl.Maybe([knl.RandomRotation(0.2), knl.RandomBrightness(0.3)], p=0.8, **o),
+    "one of": lambda **o: knl.OneOf([knl.RandomZoom(0.3), knl.RandomContrast(0.6), knl.RandomShear(0.3)], **o),
+    "some of": lambda **o: knl.SomeOf([knl.RandomRotation(0.2), knl.RandomFlip(), knl.RandomBrightness(0.3)], 2, **o),
     "augment chain": _chain,
     "augment two stages": _stages,
     "augment flips": _flips,
+    "augment crop": _crop,
 }
-GEOMETRIC = [name for name in RANDOM if name.split()[0] in ("flip", "rotation", "translation", "zoom", "shear")]
-COLOR = [name for name in RANDOM if name.split()[0] in ("brightness", "contrast", "channel")]
-CHAINS = [name for name in RANDOM if name.startswith("augment")]
 
 
 def adapted(layer: Any) -> Any:
@@ -108,6 +135,21 @@ def random_layer(name: str) -> Any:
     layer = RANDOM[name](seed=7)
     layer.build((None, HEIGHT, WIDTH, CHANNELS))
     return layer
+
+
+def kinds(name: str) -> set[str]:
+    """What the transforms of a layer of ``RANDOM`` are: "geometry", "color", "pixel", "mix", "blend"."""
+    return {transform.kind for transform in random_layer(name).plan.acting}
+
+
+CHAINS = [name for name in RANDOM if name.startswith("augment")]
+GEOMETRIC = [name for name in RANDOM if kinds(name) == {"geometry"}]
+COLOR = [name for name in RANDOM if kinds(name) <= {"color", "pixel"}]
+MIXING = [name for name in RANDOM if "mix" in kinds(name)]  # an image needs a batch
+BLENDING = [name for name in RANDOM if "blend" in kinds(name)]  # no target fits what was moved differently
+RESIZING = [name for name in RANDOM if random_layer(name).plan.resizes]  # not the identity at inference
+DRAWING_NOTHING = ["auto contrast", "equalization"]  # the same for the same image
+FEW_OUTCOMES = {"flip": 4, "flip horizontal": 2, "flip vertical": 2, "half turns": 2}
 
 
 @functools.cache

@@ -15,6 +15,8 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
+LEAVES = [f"transforms.{name}" for name in ("geometric", "color", "curves", "pixel", "elastic", "mix")]
+
 # A module (or all of a room, with a dot at the end) -> the rooms and modules of ours that it may import.
 ARROWS = {
     "kernels.": ["kernels"],
@@ -22,18 +24,35 @@ ARROWS = {
     "validation": [],
     "layer": ["kernels"],
     "transforms.sampling": ["kernels"],
-    "transforms.plan": ["kernels"],
+    "transforms.layout": ["kernels"],
+    "transforms.plan": ["kernels", "transforms.layout"],
+    "transforms.describe": ["transforms.plan"],
     "transforms.context": ["kernels"],
-    "transforms.layer": ["kernels", "layer", "validation", "transforms.plan", "transforms.context"],
+    "transforms.targets": ["kernels", "transforms.plan"],
+    "transforms.layer": [
+        "kernels",
+        "layer",
+        "validation",
+        "transforms.plan",
+        "transforms.context",
+        "transforms.targets",
+        "transforms.describe",
+    ],
     "transforms.base": ["kernels", "validation", "transforms.layer", "transforms.plan", "transforms.sampling"],
-    "transforms.geometric": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
-    "transforms.color": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
+    **{leaf: ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"] for leaf in LEAVES},
+    "transforms.affine": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
+    "transforms.crop": ["kernels", "layer", "validation", "transforms.base", "transforms.plan", "transforms.sampling"],
     "transforms.augment": ["kernels", "layer", "validation", "transforms.base", "transforms.layer"],
+    "transforms.choose": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
+    "transforms.policies": ["kernels", "layer", "validation", "transforms"],
     "transforms": ["transforms"],
     "normalization.": ["kernels", "layer", "validation", "statistics", "normalization"],
     "export": ["kernels", "layer", "validation", "transforms", "normalization", "serving"],
     "serving": ["kernels", "layer", "validation", "transforms", "normalization"],
-    "": ["transforms", "normalization", "export"],
+    "control": ["kernels", "validation", "transforms"],
+    "pipeline": ["kernels", "validation", "transforms"],
+    "fuse": ["layer", "transforms"],
+    "": ["control", "fuse", "pipeline", "transforms", "normalization", "export"],
 }
 LIBRARIES = {"tensorflow", "jax", "torch"}
 MAY_IMPORT_LIBRARIES = ("kernels.", "export", "serving")

@@ -91,7 +91,7 @@ def boxes(shape=(2, 4, 4), labels=(2, 4)):
 
 DATA = [
     (lambda: moved(X[0, 0]), ["images", "(H, W, C)", "(6, 3)"]),
-    (lambda: moved(X[None]), ["images", "(N, H, W, C)", "(1, 2, 5, 6, 3)"]),
+    (lambda: moved(X[None, None]), ["images", "(N, H, W, C)", "(1, 1, 2, 5, 6, 3)"]),
     (lambda: moved({"image": X}), ["'images'", "'image'"]),
     (lambda: moved({"images": X, "mask": X}), ["'segmentation_masks'", "'mask'"]),
     (lambda: moved({"images": X, "bounding_boxes": boxes()}), ["`bounding_box_format`", "xyxy"]),

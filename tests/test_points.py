@@ -38,8 +38,13 @@ def shift(x, y):
     return matrices.translate(tensor([x]), tensor([y]))
 
 
+def way(forward):
+    return lambda x, y: points.move(forward, x, y)
+
+
 def moved_boxes(boxes, labels, forward, box_format="xyxy"):
-    out = points.move_boxes(tensor([boxes]), tensor([labels], "int32"), forward, HEIGHT, WIDTH, box_format)
+    size = (HEIGHT, WIDTH)
+    out = points.move_boxes(tensor([boxes]), tensor([labels], "int32"), way(forward), size, size, box_format)
     return to_numpy(out[0])[0], to_numpy(out[1])[0]
 
 
@@ -74,7 +79,9 @@ def test_a_flip_of_the_whole_image_box_is_itself():
 
 def test_the_first_pixel_flips_onto_the_last():
     flip = matrices.scale(tensor([-1.0]), tensor([-1.0]))
-    out = to_numpy(points.move_points(tensor([[[0, 0], [15, 9], [7.5, 4.5]]]), flip, HEIGHT, WIDTH))
+    out = to_numpy(
+        points.move_points(tensor([[[0, 0], [15, 9], [7.5, 4.5]]]), way(flip), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
+    )
     np.testing.assert_array_equal(out, [[[15, 9], [0, 0], [7.5, 4.5]]])
 
 
@@ -86,5 +93,5 @@ def test_the_box_is_the_hull_of_its_moved_border():
     )
     # A keypoint at a pixel's centre has whole coordinates, a box's edge lies half a pixel off: points on edges shift
     # by 1/2.
-    moved = to_numpy(points.move_points(tensor([border - 0.5]), turn, HEIGHT, WIDTH))[0] + 0.5
+    moved = to_numpy(points.move_points(tensor([border - 0.5]), way(turn), (HEIGHT, WIDTH), (HEIGHT, WIDTH)))[0] + 0.5
     np.testing.assert_allclose(moved_boxes([[2, 1, 7, 5]], [0], turn)[0][0], [*moved.min(0), *moved.max(0)], atol=1e-4)

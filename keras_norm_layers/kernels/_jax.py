@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 where, minimum, maximum, floor, abs, sqrt = jnp.where, jnp.minimum, jnp.maximum, jnp.floor, jnp.abs, jnp.sqrt
+exp, log, erfinv = jnp.exp, jnp.log, jax.scipy.special.erfinv
 sin, cos, transpose, reshape, round = jnp.sin, jnp.cos, jnp.transpose, jnp.reshape, jnp.round
 sum, mean, amin, amax, broadcast_to = jnp.sum, jnp.mean, jnp.min, jnp.max, jnp.broadcast_to
 stack, concat, tile = jnp.stack, jnp.concatenate, jnp.tile
@@ -50,12 +51,65 @@ def arange(n: Any, dtype: str, like: Any) -> Any:
     return jnp.arange(n).astype(dtype)
 
 
-def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
-    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+def argsort(x: Any) -> Any:
+    """The order that sorts a vector; equal values stay in theirs."""
+    return jnp.argsort(x, stable=True)
+
+
+def take(x: Any, indices: Any) -> Any:
+    """The entries of ``x`` (N, ...) at these places of its first axis."""
+    return x[indices]
+
+
+def cumsum(x: Any, axis: int) -> Any:
+    """The sums of all entries up to each, along an axis."""
+    return jnp.cumsum(x, axis)
+
+
+def count(places: Any, size: Any) -> Any:
+    """How often each of 0, 1, ..., size - 1 stands in an int32 vector, float32; no entry may lie outside."""
+    return jnp.zeros(size, jnp.float32).at[places].add(1.0, mode="promise_in_bounds")
+
+
+def look_up(table: Any, places: Any) -> Any:
+    """The entries of a vector at int32 places of any shape; none may lie outside."""
+    return table.at[places].get(mode="promise_in_bounds")
+
+
+def repeat(x: Any, times: Any) -> Any:
+    """Each row of ``x`` so many times, one after the other."""
+    return jnp.repeat(x, times, axis=0)
+
+
+def whole(x: Any, plus: int = 0) -> Any:
+    """``x + plus``, rounded half to even, as int32, for less than 2^22 either way.
+
+    Read out of the mantissa: XLA's cast costs a dozen instructions that guard against NaN and overflow.
+    """
+    return jax.lax.bitcast_convert_type(x + (1.5 * 2.0**23 + plus), jnp.int32) - 0x4B400000
+
+
+def _flat(images: Any, rows: Any, columns: Any) -> tuple[Any, Any]:
+    """All pixels in one row (N * H * W, C), and the places there of ``rows`` and ``columns``."""
     n, height, width, channels = images.shape
     first = (jnp.arange(n, dtype=jnp.int32) * (height * width))[:, None, None]
-    pixels = images.reshape(n * height * width, channels)
-    return pixels.at[first + rows * width + columns].get(mode="promise_in_bounds")
+    return images.reshape(n * height * width, channels), first + (rows * width + columns)
+
+
+def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
+    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+    pixels, places = _flat(images, rows, columns)
+    return pixels.at[places].get(mode="promise_in_bounds")
+
+
+def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
+    pixels, corner = _flat(images, rows, columns)
+    down = below * images.shape[2]
+    # One clamp that changes nothing saves the four that XLA would put around the gathers.
+    corner = clip(corner, 0, pixels.shape[0] - 1 - down - right)
+    steps = (0, right, down, down + right)
+    return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps]
 
 
 def fuses() -> bool:
@@ -88,9 +142,24 @@ def unit_interval(a: Any) -> Any:
     return (a >> 8).astype(jnp.float32) * (2.0**-24)
 
 
-def replica_number() -> Any:
-    """0: one program draws for the whole batch, whatever it is sharded over."""
-    return 0
+def replica_number(like: Any = None) -> Any:
+    """Number of the shard that this runs for under ``shard_map`` or ``pmap``, counted over the axes along which
+    ``like`` differs, where JAX knows. 0 elsewhere: one program draws for the whole batch, whatever it is sharded over.
+    """
+    mesh = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()  # older versions of JAX have none
+    number = 0
+    for name in getattr(mesh, "manual_axes", ()):
+        index = jax.lax.axis_index(name)
+        known = like is not None and name in _varies_along(index)
+        if not known or name in _varies_along(like):
+            number = number * mesh.shape[name] + index
+    return number
+
+
+def _varies_along(x: Any) -> Any:
+    """The axes of a ``shard_map`` along which ``x`` differs; none where JAX was told not to check."""
+    kind = jax.typeof(x) if hasattr(jax, "typeof") else None
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", ())
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

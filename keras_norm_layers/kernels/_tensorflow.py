@@ -18,7 +18,7 @@ sin, cos, stack, concat, transpose, reshape, matmul = (
     tf.reshape,
     tf.matmul,
 )
-round = tf.round
+round, exp, log, erfinv = tf.round, tf.exp, tf.math.log, tf.math.erfinv
 COPIES_ARITHMETIC = True  # see ``pixels.materialize``
 NARROW_BROADCAST_IS_SLOW = True  # see ``pixels.scale_and_shift``
 
@@ -85,11 +85,69 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
     return tf.broadcast_to(x, new_shape)
 
 
-def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
-    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+def product(numbers: Any) -> Any:
+    """The product of some sizes, ints or scalar tensors, as an int32 scalar."""
+    return tf.reduce_prod(tf.stack([tf.cast(n, tf.int32) for n in numbers]))
+
+
+def argsort(x: Any) -> Any:
+    """The order that sorts a vector; equal values stay in theirs."""
+    return tf.argsort(x, stable=True)
+
+
+def take(x: Any, indices: Any) -> Any:
+    """The entries of ``x`` (N, ...) at these places of its first axis."""
+    return tf.gather(x, indices)
+
+
+def cumsum(x: Any, axis: int) -> Any:
+    """The sums of all entries up to each, along an axis."""
+    return tf.cumsum(x, axis)
+
+
+def count(places: Any, size: Any) -> Any:
+    """How often each of 0, 1, ..., size - 1 stands in an int32 vector, float32; no entry may lie outside."""
+    return tf.math.unsorted_segment_sum(tf.ones_like(places, tf.float32), places, size)
+
+
+def look_up(table: Any, places: Any) -> Any:
+    """The entries of a vector at int32 places of any shape; none may lie outside."""
+    return tf.gather(table, places)
+
+
+def repeat(x: Any, times: Any) -> Any:
+    """Each row of ``x`` so many times, one after the other."""
+    return tf.repeat(x, times, axis=0)
+
+
+def whole(x: Any, plus: int = 0) -> Any:
+    """``x + plus``, rounded half to even, as int32, for less than 2^22 either way.
+
+    Read out of the mantissa: XLA's cast costs a dozen instructions that guard against NaN and overflow.
+    """
+    return tf.bitcast(x + (1.5 * 2.0**23 + plus), tf.int32) - 0x4B400000
+
+
+def _flat(images: Any, rows: Any, columns: Any) -> tuple[Any, Any]:
+    """All pixels in one row (N * H * W, C), and the places there of ``rows`` and ``columns``."""
     n, height, width, channels = shape(images)
     first = (tf.range(n) * (height * width))[:, None, None]
-    return tf.gather(tf.reshape(images, (n * height * width, channels)), first + rows * width + columns)
+    return tf.reshape(images, (n * height * width, channels)), first + (rows * width + columns)
+
+
+def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
+    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+    return tf.gather(*_flat(images, rows, columns))
+
+
+def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -> list[Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
+    n, height, width, _ = shape(images)
+    pixels, corner = _flat(images, rows, columns)
+    down = below * width
+    # One clamp that changes nothing saves the four that XLA would put around the gathers.
+    corner = clip(corner, 0, n * height * width - 1 - down - right)
+    return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)]
 
 
 def fuses() -> bool:
@@ -123,7 +181,7 @@ def unit_interval(a: Any) -> Any:
     return tf.cast(tf.bitwise.right_shift(a, tf.constant(8, tf.uint32)), tf.float32) * (2.0**-24)
 
 
-def replica_number() -> Any:
+def replica_number(like: Any = None) -> Any:
     """Number of the replica that runs this code under a ``tf.distribute`` strategy; 0 without one."""
     context = tf.distribute.get_replica_context()
     return words(context.replica_id_in_sync_group) if context is not None else 0

@@ -10,7 +10,7 @@ import keras
 import torch
 
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
-round = torch.round
+round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
 MASK = 0xFFFFFFFF
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
 NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
@@ -128,6 +128,41 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
     return torch.broadcast_to(x, tuple(new_shape))
 
 
+def argsort(x: Any) -> Any:
+    """The order that sorts a vector; equal values stay in theirs."""
+    return torch.argsort(x, stable=True)
+
+
+def take(x: Any, indices: Any) -> Any:
+    """The entries of ``x`` (N, ...) at these places of its first axis."""
+    return x[indices]
+
+
+def cumsum(x: Any, axis: int) -> Any:
+    """The sums of all entries up to each, along an axis."""
+    return torch.cumsum(x, axis)
+
+
+def count(places: Any, size: Any) -> Any:
+    """How often each of 0, 1, ..., size - 1 stands in an int32 vector, float32; no entry may lie outside."""
+    return torch.bincount(places, minlength=size).to(torch.float32)
+
+
+def look_up(table: Any, places: Any) -> Any:
+    """The entries of a vector at int32 places of any shape; none may lie outside."""
+    return torch.index_select(table, 0, places.reshape(-1)).reshape(places.shape)
+
+
+def repeat(x: Any, times: Any) -> Any:
+    """Each row of ``x`` so many times, one after the other."""
+    return torch.repeat_interleave(x, times, dim=0)
+
+
+def whole(x: Any, plus: int = 0) -> Any:
+    """``x + plus``, rounded half to even, as int32."""
+    return torch.round(x + plus if plus else x).to(torch.int32)
+
+
 def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
     n, height, width, _ = images.shape
@@ -137,6 +172,11 @@ def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     # Without a check of each index the compiler vectorizes; the clamp keeps what came from NaN inside.
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     return torch.ops.aten._unsafe_index(images, [numbers, rows, columns])
+
+
+def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
+    return [read_pixels(images, rows + down, columns + across) for down in (0, below) for across in (0, right)]
 
 
 def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any) -> Any:
@@ -184,9 +224,9 @@ def fuses() -> bool:
 
 
 def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) -> Any:
-    """Bilinear reading of (N, H, W, C) images at pixel coordinates (N, H, W), float32: torch's own eager kernel."""
+    """Bilinear reading of (N, H, W, C) images at coordinates (N, H, W) counted from the border: torch's own kernel."""
     _, height, width, _ = images.shape
-    grid = torch.stack([(2.0 * x + 1.0) / width - 1.0, (2.0 * y + 1.0) / height - 1.0], -1)
+    grid = torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], -1)
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode]
     planes = images.permute(0, 3, 1, 2).to(torch.float32)
     shifted = planes - fill_value if fill_mode == "constant" and fill_value != 0 else planes
@@ -196,7 +236,7 @@ def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) 
     return result.permute(0, 2, 3, 1)
 
 
-def replica_number() -> Any:
+def replica_number(like: Any = None) -> Any:
     """Rank of this process in ``torch.distributed``; 0 without it."""
     distributed = torch.distributed
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0

@@ -7,23 +7,33 @@ from typing import Any, NamedTuple
 from keras_norm_layers.kernels.backend import namespace
 
 
+LUMA = (0.2989, 0.587, 0.114)  # the luminance of red, green and blue, with the digits that Keras and MATLAB use
+
+
 class Color(NamedTuple):
-    """y = gain * x + offset on the channels of each image.
+    """y = gain * x + gray * luma(x) + offset on the channels of each image, where luma is 0.2989 R + 0.587 G + 0.114 B.
 
     ``gain`` and ``offset`` are tensors (N, 1), the same for all channels, or (N, C); ``gain`` may be None for 1.
-    ``low`` and ``high`` bound the result: numbers, tensors (N, 1) or (N, C), or None for no bounds.
+    ``low`` and ``high`` bound the result: numbers, tensors (N, 1) or (N, C), or None for no bounds. ``gray`` is a
+    tensor (N, 1), for images of three channels, or None.
     """
 
     gain: Any = None
     offset: Any = None
     low: Any = None
     high: Any = None
+    gray: Any = None
 
 
 def apply(images: Any, color: Color) -> Any:
     """``color`` applied to float images (N, H, W, C). The products broadcast: a batched dot would break the fusion."""
     xp = namespace(images)
-    gain, offset, low, high = (v if v is None or isinstance(v, (int, float)) else v[:, None, None, :] for v in color)
+    gain, offset, low, high, gray = (
+        v if v is None or isinstance(v, (int, float)) else v[:, None, None, :] for v in color
+    )
+    if gray is not None:
+        added = luma(images) * gray
+        offset = added if offset is None else added + offset
     if not xp.fuses():
         return xp.affine_clip(images, gain, offset, low, high)
     if gain is not None:
@@ -31,3 +41,9 @@ def apply(images: Any, color: Color) -> Any:
     if offset is not None:
         images = images + offset
     return images if low is None or high is None else xp.clip(images, low, high)
+
+
+def luma(images: Any) -> Any:
+    """The luminance (N, H, W, 1) of images (N, H, W, 3)."""
+    red, green, blue = (images[..., i : i + 1] for i in range(3))
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]

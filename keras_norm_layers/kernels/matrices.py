@@ -1,6 +1,6 @@
 """Planar maps as 3x3 matrices, one an image: tensors (N, 3, 3) on centred homogeneous (x, y, 1), x right, y down.
 
-A map goes forward: from where a pixel is to where it will be. The first two rows of all maps here are affine.
+A map goes forward: from where a pixel is to where it will be. All maps but ``homography`` are affine: their third row is (0, 0, 1).
 """
 
 from __future__ import annotations
@@ -38,6 +38,32 @@ def rotate(angle: Any) -> Any:
 def shear(x: Any, y: Any) -> Any:
     """x' = x + ``x`` y, y' = y + ``y`` x, about the origin."""
     return matrix([[1.0, x, 0.0], [y, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def homography(start: list[tuple[Any, Any]], end: list[tuple[Any, Any]]) -> Any:
+    """The perspective that brings four points to four others: corners of quadrilaterals, given around them.
+
+    Each point is a pair of numbers or tensors (N,), at least one of them a tensor in ``end``. By way of the unit square,
+    as in Heckbert, "Fundamentals of texture mapping and image warping" (1989).
+    """
+    fill = next(v for point in end for v in point if not isinstance(v, (int, float))) * 0.0
+    return compose(invert(_from_unit_square(start, fill)), _from_unit_square(end, fill))
+
+
+def _from_unit_square(corners: list[tuple[Any, Any]], fill: Any) -> Any:
+    """The map of (0, 0), (1, 0), (1, 1), (0, 1) to four corners."""
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = ((x + fill, y + fill) for x, y in corners)
+    sum_x, sum_y = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3  # 0 for a parallelogram
+    a_x, a_y, b_x, b_y = x1 - x2, y1 - y2, x3 - x2, y3 - y2
+    area = a_x * b_y - b_x * a_y
+    g, h = (sum_x * b_y - b_x * sum_y) / area, (a_x * sum_y - sum_x * a_y) / area
+    return matrix(
+        [
+            [x1 - x0 + g * x1, x3 - x0 + h * x3, x0],
+            [y1 - y0 + g * y1, y3 - y0 + h * y3, y0],
+            [g, h, 1.0],
+        ]
+    )
 
 
 def about(x: Any, y: Any, middle: Any) -> Any:

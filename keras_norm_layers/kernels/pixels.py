@@ -30,6 +30,12 @@ def channel_mean(images: Any) -> Any:
     return xp.mean(xp.mean(images, axis=1), axis=1)
 
 
+def reorder(batch: Any, keys: Any) -> Any:
+    """The entries of a batch (N, ...) in the ascending order of their ``keys`` (N,)."""
+    xp = namespace(batch)
+    return xp.take(batch, xp.argsort(keys))
+
+
 def materialize(images: Any) -> Any:
     """The same float images, written to memory once, where several things are to be computed from them.
 

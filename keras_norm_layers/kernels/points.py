@@ -6,44 +6,76 @@ image of width W goes from 0 to W, so its edges lie half a pixel beyond the cent
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from keras_norm_layers.kernels import resample
 from keras_norm_layers.kernels.backend import namespace
 
 BOX_FORMATS = tuple(prefix + name for prefix in ("", "rel_") for name in ("xyxy", "yxyx", "xywh", "center_xywh"))
 
 
-def move_points(points: Any, forward: Any, height: Any, width: Any) -> Any:
-    """Keypoints (N, K, 2), x and y in pixels, moved by the maps ``forward`` (N, 3, 3)."""
+Move = Callable[[Any, Any], tuple[Any, Any]]  # x and y (N, K) about the centre of the image that goes in -> that comes out
+Size = tuple[Any, Any]  # height and width in pixels, as numbers or float32 scalars
+
+
+def move_points(points: Any, way: Move, size: Size, out: Size) -> Any:
+    """Keypoints (N, K, 2), x and y in pixels of an image of ``size``, moved into an image of the size ``out``."""
     xp = namespace(points)
-    middle_x, middle_y = 0.5 * (width - 1.0), 0.5 * (height - 1.0)
-    x, y = _move(forward, points[:, :, 0] - middle_x, points[:, :, 1] - middle_y)
-    return xp.stack([x + middle_x, y + middle_y], 2)
+    x, y = way(points[:, :, 0] - 0.5 * (size[1] - 1.0), points[:, :, 1] - 0.5 * (size[0] - 1.0))
+    return xp.stack([x + 0.5 * (out[1] - 1.0), y + 0.5 * (out[0] - 1.0)], 2)
 
 
-def move_boxes(boxes: Any, labels: Any, forward: Any, height: Any, width: Any, box_format: str) -> tuple[Any, Any]:
-    """Boxes (N, K, 4): the hull of each one's moved corners, cut at the image's border.
+def move_boxes(
+    boxes: Any, labels: Any, way: Move, size: Size, out: Size, box_format: str, an_edge: int = 1
+) -> tuple[Any, Any]:
+    """Boxes (N, K, 4): the hull of each one's moved corners, cut at the border of the image that comes out.
 
     A box that leaves the image, and one whose label was negative before (padding), is marked as Keras marks it: its
-    four numbers and its label (N, K) become -1.
+    four numbers and its label (N, K) become -1. ``an_edge``: into how many parts edges are cut, where lines bend.
     """
     xp = namespace(boxes)
+    (height, width), (new_height, new_width) = size, out
     left, top, right, bottom = _to_edges(boxes, box_format, height, width)
-    corners = [
-        _move(forward, x - 0.5 * width, y - 0.5 * height)
-        for x, y in ((left, top), (right, top), (left, bottom), (right, bottom))
+    parts = [i / an_edge for i in range(an_edge)]
+    turns = [(t, 0.0) for t in parts] + [(1.0, t) for t in parts] + [(1.0 - t, 1.0) for t in parts]
+    turns += [(0.0, 1.0 - t) for t in parts]
+    moved = [
+        way(left + (right - left) * t - 0.5 * width, top + (bottom - top) * s - 0.5 * height)
+        if 0.0 < t < 1.0 or 0.0 < s < 1.0
+        else way((right if t else left) - 0.5 * width, (bottom if s else top) - 0.5 * height)
+        for t, s in turns
     ]
-    xs, ys = (xp.stack([corner[axis] for corner in corners], 0) for axis in (0, 1))
-    left, right = (xp.clip(edge(xs, 0) + 0.5 * width, 0.0, width) for edge in (xp.amin, xp.amax))
-    top, bottom = (xp.clip(edge(ys, 0) + 0.5 * height, 0.0, height) for edge in (xp.amin, xp.amax))
+    xs, ys = (xp.stack([corner[axis] for corner in moved], 0) for axis in (0, 1))
+    left, right = (xp.clip(edge(xs, 0) + 0.5 * new_width, 0.0, new_width) for edge in (xp.amin, xp.amax))
+    top, bottom = (xp.clip(edge(ys, 0) + 0.5 * new_height, 0.0, new_height) for edge in (xp.amin, xp.amax))
     kept = ((right - left) * (bottom - top) > 0) & (labels >= 0)
-    moved = xp.stack(_from_edges(left, top, right, bottom, box_format, height, width), 2)
-    return xp.where(kept[:, :, None], moved, moved * 0.0 - 1.0), xp.where(kept, labels, labels * 0 - 1)
+    hull = xp.stack(_from_edges(left, top, right, bottom, box_format, new_height, new_width), 2)
+    return xp.where(kept[:, :, None], hull, hull * 0.0 - 1.0), xp.where(kept, labels, labels * 0 - 1)
 
 
-def _move(forward: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    m = [[forward[:, i, j][:, None] for j in range(3)] for i in range(2)]
-    return m[0][0] * x + m[0][1] * y + m[0][2], m[1][0] * x + m[1][1] * y + m[1][2]
+def move(forward: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Points x, y (N, K) under the maps ``forward`` (N, 3, 3). What a perspective puts behind the eye goes far away."""
+    m = [[forward[:, i, j][:, None] for j in range(3)] for i in range(3)]
+    w = m[2][0] * x + m[2][1] * y + m[2][2]
+    w = namespace(x).maximum(w, 1e-6)
+    return (m[0][0] * x + m[0][1] * y + m[0][2]) / w, (m[1][0] * x + m[1][1] * y + m[1][2]) / w
+
+
+def unbend(field: Any, x: Any, y: Any, rounds: int = 12) -> tuple[Any, Any]:
+    """The points q with q + field(q) = (x, y): where a displacement that pulls pixels leaves points.
+
+    ``field`` is (N, H, W, 2), x and y in pixels; x and y are (N, K), about the image centre. Found by repeating
+    q <- (x, y) - field(q), which comes closer by the steepness of the field each time.
+    """
+    xp = namespace(field)
+    _, height, width, _ = xp.shape(field)
+    half_width, half_height = resample.centre(xp, width), resample.centre(xp, height)
+    at_x, at_y = x, y
+    for _ in range(rounds):
+        pull = resample.sample(field, at_x + half_width, at_y + half_height)
+        at_x, at_y = x - pull[:, :, 0], y - pull[:, :, 1]
+    return at_x, at_y
 
 
 def _to_edges(boxes: Any, box_format: str, height: Any, width: Any) -> tuple[Any, Any, Any, Any]:

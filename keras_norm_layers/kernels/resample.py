@@ -1,4 +1,4 @@
-"""THE pass over the pixels: every output pixel asks where it comes from, and reads there.
+"""THE pass over the pixels: every output pixel asks where it comes from (here), and reads there (``interpolate.py``).
 
 Coordinates: pixel centres are integers, the origin is the image centre ((W - 1) / 2, (H - 1) / 2), x right, y down.
 """
@@ -7,49 +7,103 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_norm_layers.kernels import interpolate
 from keras_norm_layers.kernels.backend import namespace
 
-INTERPOLATIONS = ("nearest", "bilinear")
-FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+INTERPOLATIONS = interpolate.INTERPOLATIONS
+FILL_MODES = interpolate.FILL_MODES
+HORIZON = 1e-6  # a homogeneous coordinate up to this lies behind the viewer
+FAR = 1e6  # pixels: as far outside as float32 coordinates still mean something
+SLACK = 1e-5  # a footprint that exceeds a pixel by no more is one pixel, rounded: a rotation's
 
 
 def warp(
-    images: Any, inverse: Any, interpolation: str = "bilinear", fill_mode: str = "reflect", fill_value: Any = 0.0
+    images: Any,
+    inverse: Any,
+    interpolation: str = "bilinear",
+    fill_mode: str = "reflect",
+    fill_value: Any = 0.0,
+    *,
+    size: tuple[Any, Any] | None = None,
+    projective: bool = False,
+    displacement: Any = None,
+    samples: int = 1,
 ) -> Any:
-    """The images as seen through maps: output pixel p shows the input at ``inverse`` p.
+    """The images as seen through maps: output pixel p shows the input at ``inverse`` (p + ``displacement``).
 
     Args:
         images: tensor (N, H, W, C), any dtype. Integers are cheapest to read: do not cast them before.
-        inverse: float32 tensor (N, 3, 3), affine maps from output to input on centred (x, y, 1).
-        interpolation: "nearest" (a tie goes right and down) or "bilinear".
+        inverse: float32 tensor (N, 3, 3), maps on homogeneous (x, y, 1) from the output, centred on the centre of the
+            output, to the input, centred on the centre of the input.
+        interpolation: "nearest" (a tie goes right and down), "bilinear", or "bicubic": Keys' kernel with a = -0.5, as
+            in ``keras.ops.image.resize`` on TensorFlow and JAX (OpenCV and torch take -0.75); it may overshoot.
         fill_mode: what lies outside. "constant": ``fill_value``, mixed in across the border; "nearest": the edge pixel;
             "reflect": the image mirrored at its outer border (d c b a | a b c d | d c b a); "wrap": the image repeated.
         fill_value: a number, for "constant".
+        size: (H', W') of the output; None for (H, W).
+        projective: whether the third rows of ``inverse`` count; without, they are taken for (0, 0, 1), which is
+            cheaper. What lies behind the horizon (third coordinate <= 0) is far outside.
+        displacement: None or float32 (N, H', W', 2), x and y in pixels of the output.
+        samples: k for k * k readings a pixel, averaged, which keeps what is shrunk from aliasing. They spread over as
+            much as the pixel covers beyond one pixel of the input: nothing is blurred where nothing shrinks.
+            "nearest" reads once whatever k is, for labels have no average.
 
     Returns:
-        (N, H, W, C): float32 for "bilinear"; for "nearest" the dtype of ``images``, which must be able to hold the
-        fill.
+        (N, H', W', C): float32; for "nearest" the dtype of ``images``, which must be able to hold the fill.
     """
     xp = namespace(images)
-    _, height, width, _ = xp.shape(images)
-    x, y = coordinates(inverse, height, width)
-    if interpolation == "nearest":
-        return _nearest(xp, images, x, y, fill_mode, fill_value)
-    if not xp.fuses() and fill_mode != "wrap":
-        return xp.grid_sample(images, x, y, fill_mode, fill_value)
-    return _bilinear(xp, images, x, y, fill_mode, fill_value)
+    inside = xp.shape(images)[1:3]
+    outside = inside if size is None else size
+
+    def seen(through: Any) -> Any:
+        x, y = coordinates(through, inside, outside, projective, displacement)
+        return interpolate.read(images, x, y, interpolation, fill_mode, fill_value)
+
+    if samples == 1 or interpolation == "nearest":
+        return seen(inverse)
+    if not xp.fuses():
+        images = xp.cast(images, "float32")  # once, not for each sample
+    return _averaged(seen, inverse, projective, samples)
 
 
-def coordinates(inverse: Any, height: Any, width: Any) -> tuple[Any, Any]:
-    """Where each output pixel comes from: x and y in pixels of the input, two tensors (N, H, W)."""
+def sample(field: Any, x: Any, y: Any) -> Any:
+    """A float field (N, H, W, C) at points (N, K), in pixels, the first one's centre 0: (N, K, C), bilinear, the edge
+    repeated outside.
+    """
+    return interpolate.read(field, x[:, None, :] + 0.5, y[:, None, :] + 0.5, "bilinear", "nearest", 0.0)[:, 0]
+
+
+def coordinates(
+    inverse: Any,
+    inside: tuple[Any, Any],
+    outside: tuple[Any, Any],
+    projective: bool = False,
+    displacement: Any = None,
+) -> tuple[Any, Any]:
+    """Where each pixel of an output of size ``outside`` comes from: x and y in pixels of an input of size ``inside``,
+    counted from its border, as ``interpolate.read`` takes them: two tensors (N, H', W').
+    """
     xp = namespace(inverse)
-    half_width, half_height = centre(xp, width), centre(xp, height)
-    x = (xp.arange(width, "float32", like=inverse) - half_width)[None, None, :]
-    y = (xp.arange(height, "float32", like=inverse) - half_height)[None, :, None]
-    m = [[inverse[:, i, j][:, None, None] for j in range(3)] for i in range(2)]
-    # The translations first: they are a number an image, and the sum of a row stays outside the inner loop.
-    from_x = m[0][0] * x + (m[0][1] * y + (m[0][2] + half_width))
-    from_y = m[1][0] * x + (m[1][1] * y + (m[1][2] + half_height))
+    middle_y, middle_x = (centre(xp, n) + 0.5 for n in inside)  # from the border
+    x = (xp.arange(outside[1], "float32", like=inverse) - centre(xp, outside[1]))[None, None, :]
+    y = (xp.arange(outside[0], "float32", like=inverse) - centre(xp, outside[0]))[None, :, None]
+    if displacement is not None:
+        x, y = x + displacement[..., 0], y + displacement[..., 1]
+    m = [[inverse[:, i, j][:, None, None] for j in range(3)] for i in range(3)]
+
+    def product(row: int, shift: Any) -> Any:
+        # The translation first: it is a number an image, and the sum of a row stays outside the inner loop.
+        return m[row][0] * x + (m[row][1] * y + (m[row][2] + shift))
+
+    if not projective:
+        return product(0, middle_x), product(1, middle_y)
+    depth = product(2, 0.0)
+    visible = depth > HORIZON
+    depth = xp.where(visible, depth, 1.0)
+    from_x, from_y = (
+        xp.where(visible, xp.clip(product(row, 0.0) / depth, -FAR, FAR), -FAR) + middle
+        for row, middle in enumerate((middle_x, middle_y))
+    )
     return from_x, from_y
 
 
@@ -58,73 +112,39 @@ def centre(xp: Any, size: Any) -> Any:
     return (size - 1) / 2 if isinstance(size, int) else (xp.cast(size, "float32") - 1.0) * 0.5
 
 
-def _size(xp: Any, n: Any) -> Any:
-    return float(n) if isinstance(n, int) else xp.cast(n, "float32")
+def _spread(xp: Any, inverse: Any, projective: bool) -> list[Any]:
+    """How far the samples of an output pixel spread along x and y, in output pixels: max(1 - 1 / s, 0), float32 (N,).
 
-
-def _fold(xp: Any, t: Any, n: Any, fill_mode: str) -> Any:
-    """Coordinates brought to where there are pixels; "constant" and "wrap" keep one pixel of border."""
-    size = _size(xp, n)
-    if fill_mode == "reflect":
-        period = 2.0 * size
-        t = xp.abs(t + 0.5)
-        t = t - period * xp.floor(t / period)
-        t = xp.minimum(t, period - t) - 0.5
-    elif fill_mode == "wrap":
-        return t - size * xp.floor(t / size)
-    elif fill_mode == "constant":
-        return xp.clip(t, -1.0, size)
-    return xp.clip(t, 0.0, size - 1.0)
-
-
-def _nearest(xp: Any, images: Any, x: Any, y: Any, fill_mode: str, fill_value: Any) -> Any:
-    _, height, width, _ = xp.shape(images)
-    across = xp.floor(_fold(xp, x, width, fill_mode) + 0.5)
-    down = xp.floor(_fold(xp, y, height, fill_mode) + 0.5)
-    if fill_mode == "wrap":  # half a pixel before the seam rounds up to the size
-        across = xp.where(across > _size(xp, width) - 1.0, across * 0.0, across)
-        down = xp.where(down > _size(xp, height) - 1.0, down * 0.0, down)
-    clipped_x = xp.clip(across, 0.0, _size(xp, width) - 1.0)
-    clipped_y = xp.clip(down, 0.0, _size(xp, height) - 1.0)
-    pixels = xp.read_pixels(images, xp.cast(clipped_y, "int32"), xp.cast(clipped_x, "int32"))
-    if fill_mode != "constant":
-        return pixels
-    inside = ((across == clipped_x) & (down == clipped_y))[..., None]
-    fill = xp.cast(across[..., None] * 0.0 + fill_value, xp.dtype_name(images))
-    return xp.where(inside, pixels, fill)
-
-
-def _taps(xp: Any, t: Any, n: Any, fill_mode: str) -> tuple[Any, Any, Any, Any]:
-    """Two neighbours of each coordinate of one axis and their weights: (index, index, weight, weight)."""
-    t = _fold(xp, t, n, fill_mode)
-    before = xp.floor(t)
-    second = t - before
-    last = _size(xp, n) - 1.0
-    first, after = 1.0 - second, before + 1.0
-    if fill_mode == "constant":  # what is read outside counts nothing; the fill makes up for the missing weight
-        first = xp.where(before < 0.0, first * 0.0, xp.where(before > last, first * 0.0, first))
-        second = xp.where(after > last, second * 0.0, second)
-        before = xp.clip(before, 0.0, last)
-    if fill_mode == "wrap":  # the seam: after the last pixel comes the first; folding may round up to the size itself
-        before = xp.where(before > last, before * 0.0, before)
-        after = xp.where(after > last, after - last - 1.0, after)
-    after = xp.minimum(after, last)
-    return xp.cast(before, "int32"), xp.cast(after, "int32"), first, second
-
-
-def _bilinear(xp: Any, images: Any, x: Any, y: Any, fill_mode: str, fill_value: Any) -> Any:
-    _, height, width, _ = xp.shape(images)
-    left, right, left_weight, right_weight = _taps(xp, x, width, fill_mode)
-    top, bottom, top_weight, bottom_weight = _taps(xp, y, height, fill_mode)
-
-    def pixels(rows: Any, columns: Any) -> Any:
-        return xp.cast(xp.read_pixels(images, rows, columns), "float32")
-
-    left_w, right_w = left_weight[..., None], right_weight[..., None]
-    upper = pixels(top, left) * left_w + pixels(top, right) * right_w
-    lower = pixels(bottom, left) * left_w + pixels(bottom, right) * right_w
-    result = upper * top_weight[..., None] + lower * bottom_weight[..., None]
-    if fill_mode == "constant":
-        covered = (left_weight + right_weight) * (top_weight + bottom_weight)
-        result = result + ((1.0 - covered) * fill_value)[..., None]
+    s is the length of what one step in the output covers in the input, at the centre of the image.
+    """
+    m = [[inverse[:, i, j] for j in range(3)] for i in range(3)]
+    result = []
+    for axis in range(2):
+        step_x, step_y = m[0][axis], m[1][axis]
+        if projective:  # the derivative of the quotient
+            depth = xp.maximum(m[2][2], HORIZON)
+            step_x = (step_x - m[2][axis] * m[0][2] / depth) / depth
+            step_y = (step_y - m[2][axis] * m[1][2] / depth) / depth
+        covered = xp.maximum(xp.sqrt(step_x * step_x + step_y * step_y), 1.0 + SLACK)
+        result.append(1.0 - (1.0 + SLACK) / covered)
     return result
+
+
+def _averaged(seen: Any, inverse: Any, projective: bool, samples: int) -> Any:
+    """The mean of what is ``seen`` through ``inverse`` at ``samples`` x ``samples`` places of each output pixel.
+
+    The sum grows reading by reading, so that a compiler can keep it in registers and a library without one in one
+    tensor. An image that does not shrink is taken from one reading: a mean of equal numbers need not be that number.
+    """
+    xp = namespace(inverse)
+    spread_x, spread_y = _spread(xp, inverse, projective)
+    places = [(i + 0.5) / samples - 0.5 for i in range(samples)]
+    first, total = None, None
+    for down in places:
+        for across in places:
+            moved = inverse[:, :, :1] * (spread_x * across)[:, None, None]
+            moved = moved + inverse[:, :, 1:2] * (spread_y * down)[:, None, None] + inverse[:, :, 2:]
+            part = seen(xp.concat([inverse[:, :, :2], moved], 2))
+            first, total = (part, part) if total is None else (first, total + part)
+    shrinks = (spread_x + spread_y > 0.0)[:, None, None, None]
+    return xp.where(shrinks, total * (1.0 / samples**2), first)

@@ -8,6 +8,7 @@ compiler, in a model and in ``tf.data``.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from keras_norm_layers.kernels.backend import namespace
@@ -41,3 +42,38 @@ def uniform(seed: Any, batch_size: Any, slots: int) -> Any:
     rows = xp.words(xp.arange(batch_size, "int32", like=seed))[:, None]
     columns = xp.words(xp.arange(slots, "int32", like=seed))[None, :]
     return xp.unit_interval(threefry2x32(xp, key, (rows, columns))[0])
+
+
+def uniform_field(key: Any, shape: tuple[Any, ...], stream: int = 0) -> Any:
+    """A uniform number in [0, 1) for each place of a field: float32 (N, *shape).
+
+    ``key`` is (N,), float32 in [0, 1) as ``uniform`` gives it: its 24 bits decide the field of an image, so a replay of
+    the draw repeats the field. Fields of one key with different ``stream`` numbers have nothing in common.
+    """
+    xp = namespace(key)
+    count = math.prod(shape) if all(isinstance(side, int) for side in shape) else xp.product(shape)
+    first, second = _pairs(xp, key, (count + 1) // 2, stream)
+    numbers = xp.concat([first, second], 1)[:, :count]
+    return xp.reshape(numbers, (xp.shape(key)[0], *shape))
+
+
+def normal_field(key: Any, shape: tuple[Any, ...], stream: int = 0) -> Any:
+    """A number from the standard normal distribution for each place: float32 (N, *shape), by Box and Muller's formula.
+
+    See ``uniform_field``.
+    """
+    xp = namespace(key)
+    count = math.prod(shape) if all(isinstance(side, int) for side in shape) else xp.product(shape)
+    first, second = _pairs(xp, key, (count + 1) // 2, stream)
+    radius = xp.sqrt(-2.0 * xp.log(1.0 - first))  # 1 - u lies in (0, 1]
+    angle = (2.0 * math.pi) * second
+    numbers = xp.concat([radius * xp.cos(angle), radius * xp.sin(angle)], 1)[:, :count]
+    return xp.reshape(numbers, (xp.shape(key)[0], *shape))
+
+
+def _pairs(xp: Any, key: Any, count: Any, stream: int) -> tuple[Any, Any]:
+    """Two uniform numbers for each of ``count`` places of each image: both words of a hash."""
+    bits = xp.words(xp.cast(key * 2.0**24, "int32"))[:, None]
+    places = xp.words(xp.arange(count, "int32", like=key))[None, :]
+    x, y = threefry2x32(xp, (bits, xp.words(xp.asarray(stream + 1))), (places, 0))
+    return xp.unit_interval(x), xp.unit_interval(y)

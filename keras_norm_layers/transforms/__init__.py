@@ -1,11 +1,31 @@
 """Random image transforms: drawn once, one matrix for the geometry, one pass over the pixels."""
 
+from keras_norm_layers.transforms.affine import RandomAffine as RandomAffine
+from keras_norm_layers.transforms.affine import RandomPerspective as RandomPerspective
 from keras_norm_layers.transforms.augment import Augment as Augment
+from keras_norm_layers.transforms.choose import Maybe as Maybe
+from keras_norm_layers.transforms.choose import OneOf as OneOf
+from keras_norm_layers.transforms.choose import SomeOf as SomeOf
+from keras_norm_layers.transforms.color import AutoContrast as AutoContrast
 from keras_norm_layers.transforms.color import RandomBrightness as RandomBrightness
+from keras_norm_layers.transforms.color import RandomChannelGain as RandomChannelGain
 from keras_norm_layers.transforms.color import RandomChannelShift as RandomChannelShift
+from keras_norm_layers.transforms.color import RandomColorDegeneration as RandomColorDegeneration
 from keras_norm_layers.transforms.color import RandomContrast as RandomContrast
+from keras_norm_layers.transforms.color import RandomGrayscale as RandomGrayscale
+from keras_norm_layers.transforms.color import RandomInvert as RandomInvert
+from keras_norm_layers.transforms.crop import RandomCrop as RandomCrop
+from keras_norm_layers.transforms.crop import RandomResizedCrop as RandomResizedCrop
+from keras_norm_layers.transforms.curves import Equalization as Equalization
+from keras_norm_layers.transforms.curves import RandomGamma as RandomGamma
+from keras_norm_layers.transforms.curves import RandomHue as RandomHue
+from keras_norm_layers.transforms.curves import RandomPosterization as RandomPosterization
+from keras_norm_layers.transforms.curves import RandomSaturation as RandomSaturation
+from keras_norm_layers.transforms.curves import Solarization as Solarization
 from keras_norm_layers.transforms.geometric import RandomFlip as RandomFlip
+from keras_norm_layers.transforms.geometric import RandomRot90 as RandomRot90
 from keras_norm_layers.transforms.geometric import RandomRotation as RandomRotation
 from keras_norm_layers.transforms.geometric import RandomShear as RandomShear
 from keras_norm_layers.transforms.geometric import RandomTranslation as RandomTranslation
 from keras_norm_layers.transforms.geometric import RandomZoom as RandomZoom
+from keras_norm_layers.transforms.jitter import RandomColorJitter as RandomColorJitter

@@ -10,7 +10,7 @@ import keras
 from keras_norm_layers import validation
 from keras_norm_layers.kernels import backend
 from keras_norm_layers.layer import serializable
-from keras_norm_layers.transforms.base import Transform
+from keras_norm_layers.transforms.base import check_transforms
 from keras_norm_layers.transforms.layer import RandomLayer
 
 
@@ -49,16 +49,7 @@ class Augment(RandomLayer):
         self, transforms: Sequence[Any], seed: int | None = None, strength: float = 1.0, **kwargs: Any
     ) -> None:
         super().__init__(seed=seed, **kwargs)
-        if not isinstance(transforms, (list, tuple)) or not transforms:
-            raise ValueError(f"Augment: `transforms` must be a list of transforms. Received: transforms={transforms!r}")
-        transforms = [keras.saving.deserialize_keras_object(t) if isinstance(t, dict) else t for t in transforms]
-        for number, transform in enumerate(transforms):
-            if not isinstance(transform, Transform):
-                raise ValueError(
-                    "Augment: `transforms` must hold random transforms of keras_norm_layers. "
-                    f"Received at place {number}: {transform!r}"
-                )
-        self.transforms = list(transforms)
+        self.transforms = check_transforms("Augment", transforms)
         self.strength_argument = validation.check_number("Augment", "strength", strength, 0.0, 1.0)
         self.strength = self.add_weight(
             name="strength",

@@ -7,8 +7,8 @@ from typing import Any
 from keras_norm_layers import validation
 from keras_norm_layers.kernels import backend, color, pixels
 from keras_norm_layers.layer import serializable
-from keras_norm_layers.transforms.base import ColorTransform
-from keras_norm_layers.transforms.sampling import Distribution, Uniform
+from keras_norm_layers.transforms.base import ColorTransform, Transform
+from keras_norm_layers.transforms.sampling import Coin, Distribution, Uniform
 
 
 @serializable
@@ -141,3 +141,206 @@ class RandomChannelShift(ColorTransform):
             xp = backend.namespace(images)
             bounds = tuple(edge(images, (1, 2, 3))[:, None] for edge in (xp.amin, xp.amax))
         return color.Color(None, added[:, None] if self.shared else added, *bounds)
+
+
+@serializable
+class RandomChannelGain(ColorTransform):
+    """Multiplies each channel of an image by a number, and clips to ``value_range``: a change of the white balance.
+
+    y = lowest + (x - lowest) * (1 + f): black stays black.
+
+    Args:
+        factor: the range of f: a number u in [-1, 1] for [-u, u], or a pair (lower, upper).
+        value_range: (lowest, highest) value of the images; default (0, 255).
+        shared: False (default) draws for each channel; True draws one number an image: a change of the exposure.
+        seed, p, same_on_batch, **kwargs: see ``Transform``.
+
+    Example:
+
+    >>> import numpy as np, keras_norm_layers as knl
+    >>> image = np.array([0, 100, 250], dtype="uint8").reshape(1, 1, 3, 1)
+    >>> np.asarray(knl.RandomChannelGain((0.5, 0.5))(image)).ravel().tolist()
+    [0.0, 150.0, 255.0]
+    """
+
+    def __init__(
+        self,
+        factor: Any,
+        value_range: tuple[float, float] = (0, 255),
+        seed: int | None = None,
+        *,
+        shared: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range=value_range, seed=seed, **kwargs)
+        self.factor = factor
+        self._range = validation.check_factor("RandomChannelGain", "factor", factor, -1.0, 1.0)
+        self.shared = validation.check_bool("RandomChannelGain", "shared", shared)
+
+    def specs(self) -> dict[str, Distribution]:
+        return {"factor": Uniform(*self._range, per_channel=not self.shared)}
+
+    def color(self, params: dict[str, Any], images: Any) -> color.Color:
+        low, high = self.value_range
+        factor = params["factor"][:, None] if self.shared else params["factor"]
+        return color.Color(1.0 + factor, factor * -low if low else None, low, high)
+
+
+@serializable
+class RandomGrayscale(ColorTransform):
+    """Makes an image grey, with three equal channels: 0.2989 R + 0.587 G + 0.114 B.
+
+    Args:
+        factor: the probability, in [0, 1], that an image is made grey; default 0.5.
+        data_format, seed, same_on_batch, **kwargs: see ``Transform``.
+
+    Images must have three channels. Nothing is clipped, so no value range is needed.
+
+    Example:
+
+    >>> import numpy as np, keras_norm_layers as knl
+    >>> red = np.array([100, 0, 0], dtype="uint8").reshape(1, 1, 1, 3)
+    >>> np.asarray(knl.RandomGrayscale(1.0)(red)).ravel().round().tolist()
+    [30.0, 30.0, 30.0]
+    """
+
+    channels = 3
+
+    def __init__(
+        self, factor: float = 0.5, data_format: str | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        Transform.__init__(self, data_format=data_format, seed=seed, **kwargs)
+        self.factor = validation.check_number("RandomGrayscale", "factor", factor, 0.0, 1.0)
+
+    def specs(self) -> dict[str, Distribution]:
+        return {"on": Coin(self.factor)}
+
+    def color(self, params: dict[str, Any], images: Any) -> color.Color:
+        gray = params["on"][:, None]
+        return color.Color(gain=1.0 - gray, gray=gray)
+
+
+@serializable
+class RandomColorDegeneration(ColorTransform):
+    """Mixes an image with its grey version: y = x + f (grey - x), grey = 0.2989 R + 0.587 G + 0.114 B.
+
+    Args:
+        factor: the range of f: a pair (lower, upper) in [0, 1], or a number u for [0, u]. 0 changes nothing, 1 is grey.
+        value_range: (lowest, highest) value of the images; default (0, 255).
+        data_format, seed, p, same_on_batch, **kwargs: see ``Transform``.
+
+    Images must have three channels. ``keras.layers.RandomColorDegeneration(u)`` draws from [-u, u], and below 0 the
+    colours become stronger.
+
+    Example:
+
+    >>> import numpy as np, keras_norm_layers as knl
+    >>> red = np.array([100, 0, 0], dtype="uint8").reshape(1, 1, 1, 3)
+    >>> np.asarray(knl.RandomColorDegeneration((0.5, 0.5))(red)).ravel().round().tolist()
+    [65.0, 15.0, 15.0]
+    """
+
+    channels = 3
+
+    def __init__(
+        self,
+        factor: Any,
+        value_range: tuple[float, float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range=value_range, data_format=data_format, seed=seed, **kwargs)
+        self.factor = factor
+        self._range = validation.check_probability("RandomColorDegeneration", "factor", factor)
+
+    def specs(self) -> dict[str, Distribution]:
+        return {"factor": Uniform(*self._range)}
+
+    def color(self, params: dict[str, Any], images: Any) -> color.Color:
+        gray = params["factor"][:, None]
+        low, high = self.value_range
+        # The weights of the luminance sum to 0.9999: what has 0 in its range cannot leave it.
+        bounds = (None, None) if low <= 0.0 <= high else (low, high)
+        return color.Color(1.0 - gray, None, *bounds, gray)
+
+
+@serializable
+class RandomInvert(ColorTransform):
+    """Turns an image into its negative: lowest + highest - x.
+
+    Args:
+        factor: the probability of it: a pair (lower, upper) in [0, 1], between which each image's probability is drawn,
+            or a number f for (0, f); default 1.0. (Only their mean matters: 1.0 inverts half of the images, (1, 1) all.)
+        value_range: (lowest, highest) value of the images; default (0, 255).
+        seed, data_format, p, same_on_batch, **kwargs: see ``Transform``.
+
+    ``keras.layers.RandomInvert`` computes highest - x, which leaves a range such as (-1, 1).
+
+    Example:
+
+    >>> import numpy as np, keras_norm_layers as knl
+    >>> image = np.array([0, 100, 250], dtype="uint8").reshape(1, 1, 3, 1)
+    >>> np.asarray(knl.RandomInvert((1.0, 1.0))(image)).ravel().tolist()
+    [255.0, 155.0, 5.0]
+    """
+
+    def __init__(
+        self,
+        factor: Any = 1.0,
+        value_range: tuple[float, float] = (0, 255),
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range=value_range, seed=seed, data_format=data_format, **kwargs)
+        self.factor = factor
+        self._probability = sum(validation.check_probability("RandomInvert", "factor", factor)) / 2.0
+
+    def specs(self) -> dict[str, Distribution]:
+        return {"on": Coin(self._probability)}
+
+    def color(self, params: dict[str, Any], images: Any) -> color.Color:
+        inverted = params["on"][:, None]
+        low, high = self.value_range
+        return color.Color(1.0 - 2.0 * inverted, inverted * (low + high))  # nothing in the range leaves it
+
+
+@serializable
+class AutoContrast(ColorTransform):
+    """Stretches the values of each channel of an image over the whole of ``value_range``.
+
+    The least value of the channel becomes the lowest of the range, the greatest the highest. A channel of one value
+    (within 1e-5 of the span, so that the rounding of a resampling is no contrast) stays.
+
+    Args:
+        value_range: (lowest, highest) value of the images; default (0, 255).
+        seed, p, same_on_batch, **kwargs: see ``Transform``.
+
+    Without chance, unless ``p`` is below 1; in a model for training only, like every transform here, where
+    ``keras.layers.AutoContrast`` works at inference too.
+
+    Example:
+
+    >>> import numpy as np, keras_norm_layers as knl
+    >>> image = np.array([100, 110, 120], dtype="uint8").reshape(1, 1, 3, 1)
+    >>> np.asarray(knl.AutoContrast()(image)).ravel().round(3).tolist()
+    [0.0, 127.5, 255.0]
+    """
+
+    looks = True
+
+    def __init__(self, value_range: tuple[float, float] = (0, 255), **kwargs: Any) -> None:
+        super().__init__(value_range=value_range, **kwargs)
+
+    def specs(self) -> dict[str, Distribution]:
+        return {"on": Coin(1.0)}
+
+    def color(self, params: dict[str, Any], images: Any) -> color.Color:
+        xp = backend.namespace(images)
+        low, high = self.value_range
+        least, most = (edge(edge(images, 1), 1) for edge in (xp.amin, xp.amax))  # rows first, as ``channel_mean``
+        stretched = (params["on"][:, None] > 0.5) & (most - least > 1e-5 * (high - low))
+        gain = xp.where(stretched, (high - low) / xp.where(stretched, most - least, most * 0.0 + 1.0), most * 0.0 + 1.0)
+        offset = xp.where(stretched, low - least * gain, most * 0.0)
+        return color.Color(gain, offset, low, high)

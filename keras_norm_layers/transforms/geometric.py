@@ -6,16 +6,16 @@ import math
 from typing import Any
 
 from keras_norm_layers import validation
-from keras_norm_layers.kernels import matrices
+from keras_norm_layers.kernels import backend, matrices
 from keras_norm_layers.layer import serializable
-from keras_norm_layers.transforms.base import GeometricTransform, Transform
-from keras_norm_layers.transforms.sampling import Coin, Distribution, Sign, Uniform
+from keras_norm_layers.transforms.base import ExactTransform, GeometricTransform
+from keras_norm_layers.transforms.sampling import Coin, Distribution, Integers, Sign, Uniform
 
 FLIP_MODES = ("horizontal", "vertical", "horizontal_and_vertical")
 
 
 @serializable
-class RandomFlip(Transform):
+class RandomFlip(ExactTransform):
     """Mirrors images left to right, top to bottom, or either.
 
     Each direction is a coin of its own for each image: with "horizontal_and_vertical" all four outcomes are equally
@@ -36,9 +36,6 @@ class RandomFlip(Transform):
     [(0, 1, 2), (2, 1, 0)]
     """
 
-    kind = "geometry"
-    resampling = None
-
     def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.mode = validation.check_choice("RandomFlip", "mode", mode, FLIP_MODES)
@@ -52,6 +49,55 @@ class RandomFlip(Transform):
 
 
 @serializable
+class RandomRot90(ExactTransform):
+    """Turns images by quarters of a full turn, counter-clockwise. The pixels are copied, not interpolated.
+
+    Args:
+        turns: the numbers of quarter turns to choose from, each with the same chance: (0, 1, 2, 3) by default. Images
+            that are not square can only be turned by half: give (0, 2).
+        seed, p, same_on_batch, **kwargs: see ``Transform``.
+
+    Raises an error for images that are not square where ``turns`` holds 1 or 3. (Where a graph does not know height and
+    width there is no error: what does not fit is cut off and the edge repeated.)
+
+    Example:
+
+    >>> import numpy as np, keras_norm_layers as knl
+    >>> image = np.arange(4, dtype="uint8").reshape(1, 2, 2, 1)
+    >>> np.asarray(knl.RandomRot90(turns=(1,))(image))[0, :, :, 0].tolist()
+    [[1.0, 3.0], [0.0, 2.0]]
+    """
+
+    def __init__(self, turns: tuple[int, ...] = (0, 1, 2, 3), seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed=seed, **kwargs)
+        ok = isinstance(turns, (tuple, list)) and len(turns) > 0
+        if not ok or any(isinstance(turn, bool) or turn not in (0, 1, 2, 3) for turn in turns):
+            raise ValueError(
+                "RandomRot90: `turns` must be a tuple of numbers of quarter turns, each 0, 1, 2 or 3. "
+                f"Received: turns={turns!r}"
+            )
+        self.turns = tuple(turns)
+
+    def specs(self) -> dict[str, Distribution]:
+        return {"choice": Integers(1, len(self.turns))}  # 0, the identity, stands for none of them
+
+    def matrix(self, params: dict[str, Any], height: Any, width: Any) -> Any:
+        if any(turn % 2 for turn in self.turns) and isinstance(height, float) and height != width:
+            raise ValueError(
+                f"RandomRot90: images of {height:g} x {width:g} pixels are not square, and a batch cannot hold some of "
+                f"them on their side. Give turns=(0, 2), or make them square. Received: turns={self.turns!r}"
+            )
+        choice = backend.namespace(params["choice"]).round(params["choice"])
+        quarters = choice * 0.0
+        for number, turn in enumerate(self.turns):
+            chosen = backend.namespace(choice).cast(choice == number + 1, "float32")
+            quarters = quarters + chosen * turn
+        size = backend.namespace(choice).abs
+        cos, sin = size(quarters - 2.0) - 1.0, 1.0 - size(quarters - 1.0)  # whole numbers, unlike the functions
+        return matrices.matrix([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
+@serializable
 class RandomRotation(GeometricTransform):
     """Turns images about their centre.
 
@@ -59,6 +105,9 @@ class RandomRotation(GeometricTransform):
         factor: the range of the angle, as a fraction of a full turn: a number f in [-1, 1] for [-f, f], or a pair
             (lower, upper). Positive turns counter-clockwise.
         degrees: the same in degrees, instead of ``factor``: a number d for [-d, d] in [-360, 360], or a pair.
+        expand: None (default) keeps the size of things, and corners are filled. "crop" enlarges the turned image until
+            it has no corner to fill: what is seen is the largest rectangle of the image's shape without corners. "fit"
+            makes it smaller until nothing of it is cut off.
         fill_mode, interpolation, fill_value: see ``GeometricTransform``.
         seed, p, same_on_batch, **kwargs: see ``Transform``.
 
@@ -80,10 +129,12 @@ class RandomRotation(GeometricTransform):
         fill_value: float = 0.0,
         *,
         degrees: Any = None,
+        expand: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(fill_mode=fill_mode, interpolation=interpolation, fill_value=fill_value, seed=seed, **kwargs)
         self.factor, self.degrees = factor, degrees
+        self.expand = validation.check_choice("RandomRotation", "expand", expand, (None, "crop", "fit"))
         if (factor is None) == (degrees is None):
             raise ValueError(
                 "RandomRotation: give `factor` (a fraction of a full turn) or `degrees`, and not both. "
@@ -99,7 +150,26 @@ class RandomRotation(GeometricTransform):
         return {"turns": Uniform(*self._turns)}
 
     def matrix(self, params: dict[str, Any], height: Any, width: Any) -> Any:
-        return matrices.rotate(params["turns"] * (2.0 * math.pi))
+        angle = params["turns"] * (2.0 * math.pi)
+        turn = matrices.rotate(angle)
+        if self.expand is None:
+            return turn
+        xp = backend.namespace(angle)
+        cos, sin = xp.abs(xp.cos(angle)), xp.abs(xp.sin(angle))
+        if self.expand == "crop":  # no pixel's centre may come from beyond the centres of the outer pixels
+            one = params["turns"] * 0.0 + 1.0
+            height, width = xp.maximum(one * height - 1.0, one), xp.maximum(one * width - 1.0, one)
+        # How many times wider and higher than the image is the box around it when it is turned.
+        times = xp.maximum(cos + sin * (height / width), cos + sin * (width / height))
+        size = times if self.expand == "crop" else 1.0 / times
+        return matrices.compose(turn, matrices.scale(size, size))
+
+    def shrinks(self, height: Any, width: Any) -> float:
+        if self.expand != "fit":
+            return 1.0
+        # At most at the angle of the diagonal: sqrt(1 + (long side / short side)^2) times.
+        ratio = 4.0 if height is None or width is None else max(height / width, width / height)
+        return math.hypot(1.0, ratio)
 
 
 @serializable
@@ -198,6 +268,9 @@ class RandomZoom(GeometricTransform):
         seen_height = 1.0 + params["height"]
         seen_width = 1.0 + params["width"] if "width" in params else seen_height
         return matrices.scale(1.0 / seen_width, 1.0 / seen_height)
+
+    def shrinks(self, height: Any, width: Any) -> float:
+        return max(1.0, 1.0 + self._height[1], 1.0 + (self._width or self._height)[1])
 
 
 @serializable

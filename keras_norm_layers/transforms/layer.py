@@ -1,7 +1,7 @@
 """The layer behind every random transform: when it acts, what it draws, and every shape in which data may come.
 
-Transforms say what they draw and what it does (``base.py``), the plan says in how few passes (``plan.py``). All else is
-here and once: the seed, training and inference, ranks, data formats, dtypes, masks, boxes, keypoints, compilation.
+Transforms say what they draw and what it does (``base.py``), the plan says in how few passes (``plan.py``), targets are
+brought to one shape (``targets.py``). The rest is here and once: seed, training and inference, compilation, saving.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import keras
 import numpy as np
 
 from keras_norm_layers import validation
-from keras_norm_layers.kernels import backend, pixels, points, threefry
+from keras_norm_layers.kernels import backend, pixels, points, resample, threefry
 from keras_norm_layers.layer import PreprocessingLayer
-from keras_norm_layers.transforms import context
-from keras_norm_layers.transforms.plan import Plan, sides
-
-TARGETS = ("images", "segmentation_masks", "bounding_boxes", "keypoints", "labels")
+from keras_norm_layers.transforms import context, targets
+from keras_norm_layers.transforms.describe import describe
+from keras_norm_layers.transforms.plan import Plan
 
 
 class RandomLayer(PreprocessingLayer):
     """A layer that changes images at random, and the masks, boxes and keypoints that belong to them alike.
 
     Inside a model it follows the model: with ``training=None`` it is the identity, so ``predict``, ``model(x)`` and an
-    export are deterministic. Called on its own, or in ``Dataset.map``, it augments, as Keras's layers do.
+    export are deterministic. (What changes the size of images does it there too, without chance: ``RandomCrop`` takes
+    the centre.) Called on its own, or in ``Dataset.map``, it augments, as Keras's layers do.
 
     Args:
         seed: an integer in [0, 2**31), or None for a random one. The same seed draws the same numbers on every backend.
@@ -33,6 +33,10 @@ class RandomLayer(PreprocessingLayer):
         bounding_box_format: needed when there are boxes: "xyxy", "yxyx", "xywh", "center_xywh" or one of these with
             "rel_" before it.
         mask_fill_value: the class that a constant fill gives to masks, default 0.
+        mask_interpolation: how masks are read: "nearest" (default), which keeps their classes, or "bilinear" or
+            "bicubic" for masks that are no classes, such as depth or soft masks. Their dtype stays.
+        additional_targets: more entries of the dict that move by the same draw: a dict from their names to "images"
+            (a second camera, another time), "segmentation_masks" or "keypoints"; e.g. ``{"right": "images"}``.
         **kwargs: arguments of ``keras.layers.Layer``. ``dtype`` is the dtype of the images that come out: "float32" by
             default; with an integer dtype they are rounded and saturated.
 
@@ -40,14 +44,12 @@ class RandomLayer(PreprocessingLayer):
     at the border too, outside the moved box; ``fill_mode="constant"`` brings in ``mask_fill_value`` alone.
 
     Call arguments:
-        inputs: images (N, H, W, C) or one image (H, W, C), any dtype, any number of channels; or a dict with "images"
-            and
-            any of "segmentation_masks" (like the images, or without the channel axis), "bounding_boxes"
-            ({"boxes": (N, K, 4), "labels": (N, K)}), "keypoints" (N, K, 2), x and y in pixels, and "labels".
+        inputs: images (N, H, W, C), one image (H, W, C), or clips (N, T, H, W, C), each with one draw for its frames;
+            any dtype, any number of channels; or a dict with "images" and any of "segmentation_masks" (like the images,
+            or without the channel axis), "bounding_boxes" ({"boxes": (N, K, 4), "labels": (N, K)}), "keypoints"
+            (N, K, 2), x and y in pixels, "labels", which only mixing changes, and the additional targets.
         training: True, False or None, see above.
     """
-
-    identity_at_inference = True
 
     def __init__(
         self,
@@ -56,6 +58,8 @@ class RandomLayer(PreprocessingLayer):
         data_format: str | None = None,
         bounding_box_format: str | None = None,
         mask_fill_value: float = 0,
+        mask_interpolation: str = "nearest",
+        additional_targets: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,6 +72,12 @@ class RandomLayer(PreprocessingLayer):
             validation.check_choice(owner, "bounding_box_format", bounding_box_format, points.BOX_FORMATS)
         self.bounding_box_format = bounding_box_format
         self.mask_fill_value = validation.check_number(owner, "mask_fill_value", mask_fill_value)
+        self.mask_interpolation = validation.check_choice(
+            owner, "mask_interpolation", mask_interpolation, resample.INTERPOLATIONS
+        )
+        self.additional_targets = None if additional_targets is None else dict(additional_targets)
+        for name, kind in (additional_targets or {}).items():
+            validation.check_choice(owner, f"additional_targets[{name!r}]", kind, targets.ADDITIONAL)
         self._programs: dict[str, Any] = {}
         self._plan: Plan | None = None
         self._values_checked = False
@@ -81,18 +91,21 @@ class RandomLayer(PreprocessingLayer):
 
     def build(self, input_shape: Any) -> None:
         if isinstance(input_shape, dict):
-            self._check_keys(input_shape)
+            targets.check_keys(input_shape, self._options())
             input_shape = input_shape["images"]
         self._build_for(tuple(input_shape))
 
     def _build_for(self, shape: tuple[Any, ...]) -> None:
-        channels = shape[-3 if self.data_format == "channels_first" else -1] if len(shape) in (3, 4) else None
+        known = len(shape) in targets.RANKS
+        channels = shape[-3 if self.data_format == "channels_first" else -1] if known else None
         if channels is None:
             raise ValueError(
                 f"{type(self).__name__}: images must have the shape (N, H, W, C) or (H, W, C), or the channels first, "
                 f"and a known number of channels. Received: shape={shape} with data_format={self.data_format!r}"
             )
         self._plan = Plan(self.steps(), int(channels))
+        # What is left at inference: only what changes the size, at strength 0.
+        self._inference_plan = Plan([t for t in self.steps() if getattr(t, "resizes", False)], int(channels))
         if self.seed_generator is None:
             with backend.outside_graphs():
                 self.seed_generator = keras.random.SeedGenerator(self.seed)
@@ -129,29 +142,66 @@ class RandomLayer(PreprocessingLayer):
     # Calling ---------------------------------------------------------------------------------------------------------
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
+        if isinstance(input_shape, dict):
+            return {**input_shape, "images": self.compute_output_shape(input_shape["images"])}
+        return self._resized(tuple(input_shape), len(input_shape))
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
-        def image_spec(x: Any) -> keras.KerasTensor:
-            return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+        options = self._options()
 
-        if isinstance(inputs, dict):
-            rest = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), inputs)
-            return {**rest, "images": image_spec(inputs["images"])}
-        return image_spec(inputs)
+        def spec(name: str, x: Any) -> Any:
+            kind = options.kinds[name]
+            if kind == "bounding_boxes":
+                boxes, labels = x["boxes"], x["labels"]
+                return {"boxes": keras.KerasTensor(boxes.shape, "float32"), "labels": labels}
+            rank = len(given["images"].shape)
+            mixed = kind == "labels" and self.plan.mixes
+            dtype = {"images": self.compute_dtype, "keypoints": "float32"}.get(kind, "float32" if mixed else x.dtype)
+            shape = self._resized(tuple(x.shape), rank) if kind in ("images", "segmentation_masks") else x.shape
+            return keras.KerasTensor(shape, dtype=dtype)
+
+        given = inputs if isinstance(inputs, dict) else {"images": inputs}
+        if not self.built:
+            self._build_for(tuple(given["images"].shape))
+        specs = {name: spec(name, x) for name, x in given.items()}
+        return specs if isinstance(inputs, dict) else specs["images"]
+
+    def _resized(self, shape: tuple[Any, ...], rank: int) -> tuple[Any, ...]:
+        """The shape of images or masks of this shape that come out; ``rank`` is that of the images."""
+        if self._plan is None:
+            self._build_for(shape)
+        first_side = len(shape) - (2 if len(shape) < rank or self.data_format == "channels_first" else 3)
+        size = self.plan.output_size(shape[first_side : first_side + 2])
+        return (*shape[:first_side], *size, *shape[first_side + 2 :])
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See the class: images or a dict of images and targets, transformed if training."""
         data = self._checked(inputs)
-        if not self.built:
-            self._build_for(tuple(data["images"].shape))
         if training is None:
             training = context.augments_untold(self)
         if training:
             self._check_once(data["images"])
             data = self._run("fresh", data, self._next_seed(data["images"]))
+        elif self.plan.resizes:
+            data = self._run("inference", data, None)
         else:
-            data = {**data, "images": pixels.saturate(data["images"], self.compute_dtype)}
+            data = {
+                name: pixels.saturate(x, self.compute_dtype) if self._options().kinds[name] == "images" else x
+                for name, x in data.items()
+            }
+        return data if isinstance(inputs, dict) else data["images"]
+
+    def call_with_key(self, inputs: Any, key: Any) -> Any:
+        """Augments as a call with ``training=True`` does, by a draw that ``key`` alone decides.
+
+        Args:
+            inputs: as for a call.
+            key: three integers in [0, 2**32), or a tensor of them: for instance a seed, an epoch, and the number of
+                the element. The layer's own seed is neither used nor changed.
+        """
+        data = self._checked(inputs)
+        xp = backend.namespace(data["images"])
+        data = self._run("fresh", data, xp.words(xp.asarray(key)))
         return data if isinstance(inputs, dict) else data["images"]
 
     def draw(self, batch_size: int) -> Any:
@@ -165,25 +215,50 @@ class RandomLayer(PreprocessingLayer):
         ``data`` as for a call; one image takes one row of ``u``. Raises if ``u`` has not the layer's number of slots.
         """
         checked = self._checked(data)
-        if not self.built:
-            self._build_for(tuple(checked["images"].shape))
-        like = checked["images"]
-        u = backend.namespace(like).asarray(u, "float32")
-        rows = like.shape[0] if len(like.shape) == 4 else 1
-        if len(u.shape) != 2 or u.shape[1] != self.plan.slots or (rows is not None and u.shape[0] != rows):
-            raise ValueError(
-                f"{type(self).__name__}: `u` must have the shape ({rows}, {self.plan.slots}): a row an image, as "
-                f"`draw` gives it. Received: u.shape={tuple(u.shape)}"
-            )
-        result = self._run("given", checked, u)
+        result = self._run("given", checked, self._checked_draw(checked["images"], u))
         return result if isinstance(data, dict) else result["images"]
+
+    def inverse(self, data: Any, u: Any, size: tuple[int, int] | None = None) -> Any:
+        """The geometric part of ``apply`` with the draw ``u``, undone: for test-time augmentation.
+
+        Args:
+            data: images, or a dict of images and masks, as they came out of ``apply``, or what a model made of them: maps
+                of the same height and width with any number of channels. Colour is left as it is.
+            u: the draw, as for ``apply``.
+            size: height and width to go back to; None for those of ``data``.
+
+        Returns:
+            images in float32, read bilinearly, 0 where nothing is known (outside of what ``apply`` left in the
+            picture); masks as ``mask_interpolation`` says, filled with ``mask_fill_value``. Raises for a transform that
+            has no inverse, and for boxes and keypoints.
+        """
+        options = self._options()
+        checked = targets.checked(data, options)
+        lost = [name for name in checked if options.kinds[name] not in ("images", "segmentation_masks")]
+        if lost:
+            raise ValueError(f"{options.owner}: `inverse` moves images and masks back. Received also {lost}")
+        u = self._checked_draw(checked["images"], u)
+        strength = self._strength(checked["images"])
+        shape = targets.move_channels_last(tuple(checked["images"].shape), options.channels_first)
+        size = size or tuple(shape[-3:-1])
+        result = targets.move_back(self.plan, checked, u, strength, size, options)
+        return result if isinstance(data, dict) else result["images"]
+
+    def summary(self, size: tuple[int | None, int | None] = (None, None), print_fn: Any = print) -> None:
+        """Prints what is drawn, from which range, and in which pass over the pixels each transform runs.
+
+        Args:
+            size: height and width of the images, where it matters how large they are; None: not known.
+            print_fn: takes the text; ``print`` by default.
+        """
+        print_fn(f"{type(self).__name__} {self.name!r}: {describe(self.plan, size)}")
 
     def check_values(self, batch: np.ndarray) -> None:
         """Warns if a batch of images does not suit the ``value_range`` of a transform; once a layer.
 
         Values outside the range would be clipped; values within [0, 1] under the range (0, 255) are hardly meant.
         """
-        ranges = {step.value_range for step in self.steps() if hasattr(step, "value_range")}
+        ranges = {step.value_range for step in self.plan.transforms if hasattr(step, "value_range")}
         if self._values_checked or not ranges or batch.size == 0:
             return
         self._values_checked = True
@@ -201,6 +276,37 @@ class RandomLayer(PreprocessingLayer):
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
+    def _options(self) -> targets.Options:
+        return targets.Options(
+            owner=type(self).__name__,
+            dtype=self.compute_dtype,
+            channels_first=self.data_format == "channels_first",
+            box_format=self.bounding_box_format,
+            mask_fill_value=self.mask_fill_value,
+            mask_interpolation=self.mask_interpolation,
+            kinds={**targets.KINDS, **(self.additional_targets or {})},
+        )
+
+    def _checked(self, inputs: Any) -> dict[str, Any]:
+        """The inputs as a dict of tensors; builds the layer at the first ones."""
+        options = self._options()
+        data = targets.checked(inputs, options)
+        targets.check_shapes(data, self._plan, options)
+        if not self.built:
+            self._build_for(tuple(data["images"].shape))
+            targets.check_shapes(data, self._plan, options)
+        return data
+
+    def _checked_draw(self, images: Any, u: Any) -> Any:
+        u = backend.namespace(images).asarray(u, "float32")
+        rows = images.shape[0] if len(images.shape) > 3 else 1
+        if len(u.shape) != 2 or u.shape[1] != self.plan.slots or (rows is not None and u.shape[0] != rows):
+            raise ValueError(
+                f"{type(self).__name__}: `u` must have the shape ({rows}, {self.plan.slots}): a row an image, as "
+                f"`draw` gives it. Received: u.shape={tuple(u.shape)}"
+            )
+        return u
+
     def _check_once(self, images: Any) -> None:
         if not self._values_checked and backend.is_concrete(images):
             self.check_values(backend.to_numpy(images))
@@ -216,7 +322,7 @@ class RandomLayer(PreprocessingLayer):
         else:
             state = self.seed_generator.next()
             xp = backend.namespace(state)
-        return xp.stack([xp.words(state[0]), xp.words(state[1]), xp.words(xp.asarray(xp.replica_number()))], 0)
+        return xp.stack([xp.words(state[0]), xp.words(state[1]), xp.words(xp.asarray(xp.replica_number(like)))], 0)
 
     def _next_state_on_host(self) -> np.ndarray:
         with backend.HOST_LOCK:  # tf.data may map in several threads, and two would read the same state
@@ -224,9 +330,15 @@ class RandomLayer(PreprocessingLayer):
         return state.astype(np.int64) & 0xFFFFFFFF
 
     def _run(self, name: str, data: dict[str, Any], numbers: Any) -> dict[str, Any]:
-        """The compiled program ``name`` of the library that the images belong to."""
+        """The program ``name`` of the library that the images belong to: compiled, but for inference, which must leave
+        nothing behind in an export that a server could not run.
+        """
         images = data["images"]
-        tensors = {target: value for target, value in data.items() if target != "labels"}
+        tensors = {target: value for target, value in data.items() if target != "labels" or self.plan.mixes}
+        if name == "inference":
+            tensors.pop("labels", None)
+            result = self._at_inference(tensors)
+            return {target: result.get(target, data[target]) for target in data}
         # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to
         # tensors of unknown rank, and could not trace it.
         ranks = {target: len(value.shape) for target, value in tensors.items() if target != "bounding_boxes"}
@@ -239,138 +351,16 @@ class RandomLayer(PreprocessingLayer):
 
     def _transform_fresh(self, data: dict[str, Any], seed: Any, strength: Any) -> dict[str, Any]:
         xp = backend.namespace(data["images"])
-        batch_size = xp.shape(data["images"])[0] if len(data["images"].shape) == 4 else 1
+        batch_size = xp.shape(data["images"])[0] if len(data["images"].shape) > 3 else 1
         return self._transform(data, threefry.uniform(seed, batch_size, self.plan.slots), strength)
 
     def _transform(self, data: dict[str, Any], u: Any, strength: Any) -> dict[str, Any]:
-        """The targets in ``data`` transformed by the draw ``u``: what is compiled."""
-        xp = backend.namespace(data["images"])
-        single = len(data["images"].shape) == 3
-        if single:
-            data = keras.tree.map_structure(lambda x: x[None], data)
-        images = self._channels_last(data["images"])
-        height, width = sides(images)
-        parameters = self.plan.parameters(u, strength)
-        moved = {
-            "images": self._channels_back(pixels.saturate(self.plan.images(images, parameters), self.compute_dtype))
-        }
-        if "segmentation_masks" in data:
-            moved["segmentation_masks"] = self._move_masks(data["segmentation_masks"], parameters)
-        numbers = self.plan.map_numbers()
-        if "keypoints" in data or "bounding_boxes" in data:
-            forward = self.plan.forward(parameters, height, width, numbers) if numbers else None
-            moved.update(self._move_points(xp, data, forward, height, width))
-        return keras.tree.map_structure(lambda x: x[0], moved) if single else moved
+        return targets.transform(self.plan, data, u, strength, self._options())
 
-    def _move_masks(self, masks: Any, parameters: list[dict[str, Any]]) -> Any:
-        if len(masks.shape) == 3:
-            return self.plan.masks(masks[..., None], parameters, self.mask_fill_value)[..., 0]
-        return self._channels_back(self.plan.masks(self._channels_last(masks), parameters, self.mask_fill_value))
-
-    def _move_points(self, xp: Any, data: dict[str, Any], forward: Any, height: Any, width: Any) -> dict[str, Any]:
-        moved: dict[str, Any] = {}
-        if forward is None:
-            return moved
-        if "keypoints" in data:
-            moved["keypoints"] = points.move_points(xp.cast(data["keypoints"], "float32"), forward, height, width)
-        if "bounding_boxes" in data:
-            boxes = data["bounding_boxes"]
-            moved_boxes, labels = points.move_boxes(
-                xp.cast(boxes["boxes"], "float32"),
-                boxes["labels"],
-                forward,
-                height,
-                width,
-                str(self.bounding_box_format),
-            )
-            moved["bounding_boxes"] = {"boxes": moved_boxes, "labels": labels}
-        return moved
-
-    def _channels_last(self, images: Any) -> Any:
-        if self.data_format == "channels_last":
-            return images
-        return backend.namespace(images).transpose(images, (0, 2, 3, 1))
-
-    def _channels_back(self, images: Any) -> Any:
-        if self.data_format == "channels_last":
-            return images
-        return backend.namespace(images).transpose(images, (0, 3, 1, 2))
-
-    def _checked(self, inputs: Any) -> dict[str, Any]:
-        """The inputs as a dict of tensors, or an error that says what is wrong with them."""
-        owner = type(self).__name__
-        data = dict(inputs) if isinstance(inputs, dict) else {"images": inputs}
-        self._check_keys(data)
-        boxes = data.get("bounding_boxes")
-        if boxes is not None and self.bounding_box_format is None:
-            raise ValueError(
-                f"{owner}: to move bounding boxes, give `bounding_box_format`, one of {list(points.BOX_FORMATS)}."
-            )
-        if boxes is not None and (not isinstance(boxes, dict) or set(boxes) != {"boxes", "labels"}):
-            raise ValueError(f"{owner}: 'bounding_boxes' must be a dict with 'boxes' and 'labels'. Received: {boxes!r}")
-        xp = backend.namespace(data["images"])
-        data = {key: keras.tree.map_structure(xp.asarray, value) for key, value in data.items()}
-        if len(data["images"].shape) not in (3, 4):
-            raise ValueError(
-                f"{owner}: images must have the rank 3, (H, W, C), or 4, (N, H, W, C). Received: "
-                f"shape={tuple(data['images'].shape)}"
-            )
-        self._check_targets(data)
-        return data
-
-    def _check_keys(self, data: dict[str, Any]) -> None:
-        if "images" not in data or not set(data) <= set(TARGETS):
-            raise ValueError(
-                f"{type(self).__name__}: a dict of data holds 'images' and may hold {list(TARGETS[1:])}; anything else "
-                f"would be left as it was, beside images that moved. Received the keys {list(data)}"
-            )
-
-    def _check_targets(self, data: dict[str, Any]) -> None:
-        """Raises if a target does not fit the images: what is unknown while a graph is traced fits."""
-        first = self.data_format == "channels_first"
-        *batch, height, width, channels = move_channels_last(tuple(data["images"].shape), first)
-        layout = self._plan
-        if layout is not None and channels is not None and not layout.fits(channels):
-            self._misfit("images", f"{layout.channels} channels, as at the first call", data["images"].shape)
-        if "segmentation_masks" in data:
-            masks = data["segmentation_masks"]
-            shape = tuple(masks.shape)
-            with_channels = len(shape) == len(batch) + 3
-            shape = move_channels_last(shape, first)[:-1] if with_channels else shape
-            if not fits(shape, (*batch, height, width)):
-                self._misfit(
-                    "segmentation_masks", "the height and width of the images, a channel axis or none", masks.shape
-                )
-            self._check_mask_fill(backend.namespace(masks).dtype_name(masks))
-        if "keypoints" in data and not fits(data["keypoints"].shape, (*batch, None, 2)):
-            self._misfit("keypoints", "(N, K, 2), or (K, 2) for one image", data["keypoints"].shape)
-        if "bounding_boxes" in data:
-            boxes, labels = (data["bounding_boxes"][key].shape for key in ("boxes", "labels"))
-            if not fits(boxes, (*batch, None, 4)):
-                self._misfit("boxes", "(N, K, 4), or (K, 4) for one image", boxes)
-            if not fits(labels, tuple(boxes[:-1])):
-                self._misfit("labels of the boxes", "(N, K), or (K,) for one image", labels)
-
-    def _misfit(self, target: str, wanted: str, shape: Any) -> None:
-        raise ValueError(f"{type(self).__name__}: the {target} must have {wanted}. Received: shape={tuple(shape)}")
-
-    def _check_mask_fill(self, dtype: str) -> None:
-        if "int" not in dtype:
-            return
-        info, value = np.iinfo(dtype), self.mask_fill_value
-        if value != int(value) or not info.min <= value <= info.max:
-            raise ValueError(
-                f"{type(self).__name__}: `mask_fill_value` must be a whole number that masks of the dtype {dtype} can "
-                f"hold. Received: mask_fill_value={value:g}"
-            )
-
-
-def move_channels_last(shape: tuple[Any, ...], channels_first: bool) -> tuple[Any, ...]:
-    """A shape of images with its channels at the end."""
-    return (*shape[:-3], *shape[-2:], shape[-3]) if channels_first else shape
-
-
-def fits(shape: Any, wanted: tuple[Any, ...]) -> bool:
-    """Whether a shape is the wanted one; sizes that are None fit any."""
-    shape = tuple(shape)
-    return len(shape) == len(wanted) and all(a is None or b is None or a == b for a, b in zip(shape, wanted))
+    def _at_inference(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What the size-changing transforms do at strength 0, where no draw matters."""
+        images = data["images"]
+        xp = backend.namespace(images)
+        rows = xp.arange(xp.shape(images)[0] if len(images.shape) > 3 else 1, "float32", like=images) * 0.0
+        u = xp.stack([rows] * self._inference_plan.slots, 1) if self._inference_plan.slots else rows[:, None]
+        return targets.transform(self._inference_plan, data, u, xp.asarray(0.0, "float32"), self._options())

@@ -1,8 +1,9 @@
 """From an ordered list of transforms to the least work on pixels; the only file that knows fusion.
 
 A list is cut into *stages*. A stage resamples once: all its geometric transforms multiply to one matrix an image. Its
-colour transforms follow in their order, in the same compiled pass. A new stage begins only where the next geometric
-transform asks for another interpolation or fill than the stage has.
+colour and pixel transforms follow in their order, in the same compiled pass. A new stage begins where the next geometric
+transform asks for another interpolation or fill than the stage has, and after what does not commute with resampling: a
+pixel transform, a mixture of images, a displacement.
 
 Colour commutes with resampling, so a geometric transform may join the stage although colours stand before it in the
 list. Two things are kept as the list says. What a colour learns from the image (its mean) is taken from the image as it
@@ -13,27 +14,39 @@ mean).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from keras_norm_layers.kernels import backend, color, matrices, pixels, resample
+from keras_norm_layers.kernels import backend, color, matrices, pixels, points, resample
+from keras_norm_layers.transforms.layout import Layout
+
+Parameters = list[dict[str, Any]]
 
 
 class Resampling(NamedTuple):
-    """How a geometric transform wants its pixels read."""
+    """How a geometric transform wants its pixels read; None: it does not matter, for it meets pixel centres only."""
 
-    interpolation: str
-    fill_mode: str
-    fill_value: float
+    interpolation: str | None = None
+    fill_mode: str | None = None
+    fill_value: float | None = None
+    antialias: bool | None = None
+
+    def with_(self, other: Resampling) -> Resampling | None:
+        """What suits both, or None if they contradict each other."""
+        if any(a is not None and b is not None and a != b for a, b in zip(self, other)):
+            return None
+        return Resampling(*(b if a is None else a for a, b in zip(self, other)))
+
+    @property
+    def exact(self) -> bool:
+        """True if pixels are only exchanged: nothing to interpolate, nothing to fill."""
+        return self.interpolation is None
 
 
-EXACT = Resampling("nearest", "nearest", 0.0)  # maps that carry pixel centres to pixel centres: nothing to interpolate
-
-
-@dataclass
-class Step:
-    """A colour transform of a stage: its number in the list, and how many of the stage's maps stand before it."""
+class Step(NamedTuple):
+    """A colour, pixel or mixing transform of a stage: its number, and how many of the stage's maps stand before it."""
 
     number: int
     maps_before: int
@@ -41,38 +54,58 @@ class Step:
 
 @dataclass
 class Stage:
-    """One resampling with the colours around it; numbers are places in the list of transforms."""
+    """One resampling with what follows it; numbers are places in the list of transforms."""
 
-    resampling: Resampling | None = None
+    size: tuple[Any, Any]  # height and width of what goes in
+    resampling: Resampling = Resampling()  # noqa: RUF009 - a NamedTuple cannot change
     maps: list[int] = field(default_factory=list)
+    sizes: list[tuple[Any, Any]] = field(default_factory=list)  # what comes out of each map
     exact_maps: int = 0  # how many maps, at the start, only exchange pixels and leave nothing to fill
+    closed: bool = False  # no map can join any more
+    shrinks: float = 1.0
     before: list[Step] = field(default_factory=list)  # on the source: colours that a constant fill must not take
     steps: list[Step] = field(default_factory=list)
 
-    def can_join(self, wanted: Resampling | None) -> bool:
-        """True if a map that wants this resampling (None: any) can share this stage's."""
-        return wanted is None or self.resampling is None or wanted == self.resampling
+    def join(self, number: int, transform: Any) -> bool:
+        """Adds a geometric transform, if it can share this stage's resampling."""
+        size = self.sizes[-1] if self.sizes else self.size
+        wanted = self.resampling.with_(transform.resampling(*(known(side) for side in size)))
+        if self.closed or wanted is None:
+            return False
+        if self.resampling.exact and not wanted.exact:
+            self.exact_maps = len(self.maps)
+        self.resampling = wanted
+        self.maps.append(number)
+        self.shrinks *= transform.shrinks(*(known(side) for side in size))
+        self.sizes.append(transform.output_size(*size))
+        self.closed = transform.bends
+        return True
+
+    def out(self) -> tuple[Any, Any]:
+        """Height and width of what comes out."""
+        return self.sizes[-1] if self.sizes else self.size
 
 
-def stages(transforms: Sequence[Any]) -> list[Stage]:
-    """The stages of a list of transforms."""
-    result = [Stage()]
-    for number, transform in enumerate(transforms):
+def stages(
+    transforms: Sequence[Any], size: tuple[Any, Any] = (None, None), numbers: Sequence[int] | None = None
+) -> list[Stage]:
+    """The stages of a list of transforms, no choices among them, or of those with these ``numbers``, for images of a
+    size.
+    """
+    result = [Stage(size)]
+    for number in range(len(transforms)) if numbers is None else numbers:
+        transform = transforms[number]
         stage = result[-1]
-        if transform.kind == "color":
+        if transform.kind != "geometry":
             stage.steps.append(Step(number, len(stage.maps)))
-            continue
-        if not stage.can_join(transform.resampling):
-            stage = Stage()
-            result.append(stage)
-        if stage.resampling is None and transform.resampling is not None:
-            stage.resampling = transform.resampling
-            stage.exact_maps = len(stage.maps)
-        stage.maps.append(number)
+            stage.closed = stage.closed or transform.kind != "color"
+        elif not stage.join(number, transform):
+            result.append(Stage(stage.out()))
+            result[-1].join(number, transform)
     for stage in result:
-        if stage.resampling is not None and stage.resampling.fill_mode == "constant":
-            stage.before = [step for step in stage.steps if step.maps_before <= stage.exact_maps]
-            stage.steps = [step for step in stage.steps if step.maps_before > stage.exact_maps]
+        if stage.resampling.fill_mode == "constant" and not stage.resampling.exact:
+            stage.before = [step for step in stage.steps if step.maps_before <= stage.exact_maps < len(stage.maps)]
+            stage.steps = [step for step in stage.steps if step not in stage.before]
     return result
 
 
@@ -85,56 +118,74 @@ class Plan:
     """
 
     def __init__(self, transforms: Sequence[Any], channels: int) -> None:
-        self.transforms = list(transforms)
+        self.layout = Layout(transforms, channels)
         self.channels = channels
-        self.stages = stages(self.transforms)
-        self._by_channel = any(s.per_channel for transform in self.transforms for s in transform.specs().values())
-        self.slots = sum(width for transform in self.transforms for _, _, width in self._layout(transform))
+        self.transforms = [node.transform for node in self.layout.nodes]
+        self.acting = [self.transforms[number] for number in self.layout.leaves]
+        self.slots = self.layout.slots
+        kinds = {transform.kind for transform in self.acting}
+        self.moves, self.mixes, self.blends = ("geometry" in kinds, "mix" in kinds, "blend" in kinds)
+        self.bends = any(getattr(transform, "bends", False) for transform in self.acting)
+        self.resizes = any(getattr(transform, "resizes", False) for transform in self.acting)
+        self._check()
+
+    def _check(self) -> None:
+        for number, node in enumerate(self.layout.nodes):
+            name, channels = type(node.transform).__name__, node.transform.channels
+            if channels not in (None, self.channels):
+                raise ValueError(f"{name} needs images with {channels} channels. Received: {self.channels} channels.")
+            chosen = node.gates or number not in self.layout.leaves
+            if chosen and getattr(node.transform, "resizes", False):
+                raise ValueError(
+                    f"{name} changes the size of images, so it cannot be chosen for some images of a batch: put it "
+                    "beside the choice and not into it."
+                )
+            if number not in self.layout.leaves and node.transform.kind in ("mix", "blend"):
+                raise ValueError(f"{name} cannot stand in a chain of a blend such as AugMix.")
 
     def fits(self, channels: int) -> bool:
         """Whether images with this many channels can be transformed."""
-        return channels == self.channels or not self._by_channel
+        return channels == self.channels or not (
+            self.layout.by_channel or any(transform.channels for transform in self.transforms)
+        )
 
-    def _layout(self, transform: Any) -> list[tuple[str, Any, int]]:
-        """The slots of one transform: (name, distribution, number of slots); a gate has a slot of its own."""
-        gate = [("", None, 1)] if transform.p < 1.0 else []
-        specs = transform.specs().items()
-        return gate + [(name, spec, self.channels if spec.per_channel else 1) for name, spec in specs]
+    def parameters(self, u: Any, strength: Any) -> Parameters:
+        """The value of each parameter of each transform, choices included: float32 (N,), or (N, C) where drawn a channel.
+        """
+        return self.layout.parameters(u, strength)
 
-    def parameters(self, u: Any, strength: Any) -> list[dict[str, Any]]:
-        """The value of each parameter of each transform: float32 (N,), or (N, C) where drawn a channel."""
-        xp = backend.namespace(u)
-        result, slot = [], 0
-        for transform in self.transforms:
-            values, gate = {}, None
-            for name, spec, width in self._layout(transform):
-                drawn = u[:, slot : slot + width] if spec is not None and spec.per_channel else u[:, slot]
-                slot += width
-                if transform.same_on_batch:
-                    drawn = drawn[:1] + u[:, :1] * 0.0 if drawn.ndim == 2 else drawn[:1] + u[:, 0] * 0.0
-                if spec is None:
-                    gate = xp.cast(drawn < transform.p, "float32")
-                    continue
-                # A closed gate is strength 0, which is the identity of every transform.
-                on = strength if gate is None else strength * (gate[:, None] if drawn.ndim == 2 else gate)
-                values[name] = spec.quantile(drawn, on)
-            result.append(values)
-        return result
+    def stages(self, size: tuple[Any, Any]) -> list[Stage]:
+        """The stages for images of this height and width (None or a scalar tensor where not known)."""
+        return stages(self.transforms, size, self.layout.leaves)
 
-    def forward(self, parameters: list[dict[str, Any]], height: Any, width: Any, numbers: Sequence[int]) -> Any:
-        """The product of the maps of the transforms with these numbers, (N, 3, 3), from input to output."""
-        maps = [self.transforms[i].matrix(parameters[i], height, width) for i in numbers]
-        return matrices.compose(*maps)
+    def output_size(self, size: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Height and width of what comes out."""
+        return self.stages(size)[-1].out()
 
-    def images(self, images: Any, parameters: list[dict[str, Any]]) -> Any:
+    def forward(self, stage: Stage, parameters: Parameters, maps: int | None = None) -> Any:
+        """The product of the stage's (first ``maps``) maps, (N, 3, 3), from input to output."""
+        sizes = [stage.size, *stage.sizes]
+        return matrices.compose(
+            *(
+                self.transforms[n].matrix(parameters[n], *(floating(side) for side in sizes[i]))
+                for i, n in enumerate(stage.maps[:maps])
+            )
+        )
+
+    # Images -----------------------------------------------------------------------------------------------------------
+
+    def images(self, images: Any, parameters: Parameters) -> Any:
         """Images (N, H, W, C) of any dtype, transformed, in float32."""
-        for stage in self.stages:
+        return self._chain(self.layout.leaves, images, parameters)
+
+    def _chain(self, numbers: Sequence[int], images: Any, parameters: Parameters) -> Any:
+        for stage in stages(self.transforms, sides(images), numbers):
             images = self._run(stage, images, parameters)
         return backend.namespace(images).cast(images, "float32")
 
-    def _run(self, stage: Stage, source: Any, parameters: list[dict[str, Any]]) -> Any:
+    def _run(self, stage: Stage, source: Any, parameters: Parameters) -> Any:
         if stage.before:
-            source = self._run(Stage(steps=[Step(step.number, 0) for step in stage.before]), source, parameters)
+            source = self._run(Stage(stage.size, steps=[Step(n, 0) for n, _ in stage.before]), source, parameters)
         views: dict[int, tuple[Any, int]] = {}  # maps applied -> (image, colours applied): one warp for each number
         colors: list[color.Color] = []
 
@@ -145,44 +196,143 @@ class Plan:
             views[maps] = (image, len(colors))
             return image
 
-        for step in stage.steps:
-            transform, values = self.transforms[step.number], parameters[step.number]
-            seen = None
-            if transform.looks:
-                seen = pixels.materialize(view(step.maps_before))
-                views[step.maps_before] = (seen, len(colors))
-            colors.append(transform.color(values, seen))
+        for number, maps_before in stage.steps:
+            transform, values = self.transforms[number], parameters[number]
+            if transform.kind == "color" and not transform.looks:
+                colors.append(transform.color(values, None))
+                continue
+            seen = view(maps_before)
+            if not getattr(transform, "pointwise", False):
+                seen = pixels.materialize(seen)
+            views[maps_before] = (seen, len(colors))
+            if transform.kind == "color":
+                colors.append(transform.color(values, seen))
+                continue
+            views, colors = {len(stage.maps): (self._changed(number, values, seen, parameters), 0)}, []
         return view(len(stage.maps))
 
-    def _warp(self, stage: Stage, source: Any, parameters: list[dict[str, Any]], maps: int) -> Any:
+    def _changed(self, number: int, values: dict[str, Any], images: Any, parameters: Parameters) -> Any:
+        """What a transform that is no matrix makes of the images."""
+        transform = self.transforms[number]
+        if transform.kind == "blend":
+            made = [self._chain(chain, images, parameters) for chain in self.layout.chains[number]]
+            return transform.blend(values, images, made)
+        return transform.change(values, images) if transform.kind == "pixel" else transform.mix_images(values, images)
+
+    def _warp(self, stage: Stage, source: Any, parameters: Parameters, maps: int) -> Any:
         """The source seen through the first ``maps`` maps of the stage, float32."""
         xp = backend.namespace(source)
         if maps == 0:
             return xp.cast(source, "float32")
-        resampling = stage.resampling or EXACT
-        if resampling.interpolation == "nearest" and stage.resampling is not None:
+        interpolation, fill_mode, fill_value, antialias = stage.resampling
+        if interpolation == "nearest":
             source = xp.cast(source, "float32")  # the fill may be a fraction, or below 0
-        height, width = sides(source)
-        inverse = matrices.invert(self.forward(parameters, height, width, stage.maps[:maps]))
-        return xp.cast(resample.warp(source, inverse, *resampling), "float32")
+        return xp.cast(
+            resample.warp(
+                source,
+                matrices.invert(self.forward(stage, parameters, maps)),
+                interpolation or "nearest",
+                fill_mode or "nearest",
+                fill_value or 0.0,
+                samples=math.ceil(stage.shrinks) if antialias else 1,
+                **self._reading(stage, parameters, maps),
+            ),
+            "float32",
+        )
 
-    def masks(self, masks: Any, parameters: list[dict[str, Any]], fill_value: float) -> Any:
-        """Masks (N, H, W, C) moved like the images, read by nearest neighbour: dtype and classes stay."""
-        for stage in self.stages:
+    def _reading(self, stage: Stage, parameters: Parameters, maps: int) -> dict[str, Any]:
+        """The arguments of ``resample.warp`` that images and masks share."""
+        numbers, size = stage.maps[:maps], stage.sizes[maps - 1]
+        bends = self.transforms[numbers[-1]].bends
+        return {
+            "size": size if any(getattr(self.transforms[n], "resizes", False) for n in numbers) else None,
+            "projective": any(self.transforms[n].projective for n in numbers),
+            "displacement": self._displacement(parameters, numbers[-1], size) if bends else None,
+        }
+
+    def _displacement(self, parameters: Parameters, number: int, size: tuple[Any, Any]) -> Any:
+        """The displacement field of a transform; made once for images, masks and points."""
+        values = parameters[number]
+        if "displacement" not in values:
+            values["displacement"] = self.transforms[number].displacement(values, *size)
+        return values["displacement"]
+
+    # Targets ----------------------------------------------------------------------------------------------------------
+
+    def masks(self, masks: Any, parameters: Parameters, fill_value: float, interpolation: str = "nearest") -> Any:
+        """Masks (N, H, W, C) moved like the images; by nearest neighbour dtype and classes stay."""
+        for stage in self.stages(sides(masks)):
             if stage.maps:
-                height, width = sides(masks)
-                inverse = matrices.invert(self.forward(parameters, height, width, stage.maps))
-                fill_mode = (stage.resampling or EXACT).fill_mode
-                masks = resample.warp(masks, inverse, "nearest", fill_mode, fill_value)
+                inverse = matrices.invert(self.forward(stage, parameters))
+                reading = self._reading(stage, parameters, len(stage.maps))
+                masks = resample.warp(
+                    masks, inverse, interpolation, stage.resampling.fill_mode or "nearest", fill_value, **reading
+                )
+            for number, _ in stage.steps:
+                if self.transforms[number].kind == "mix":
+                    masks = self.transforms[number].mix_masks(parameters[number], masks)
         return masks
 
-    def map_numbers(self) -> list[int]:
-        """The numbers of all geometric transforms, in order."""
-        return [number for stage in self.stages for number in stage.maps]
+    def labels(self, labels: Any, parameters: Parameters, size: tuple[Any, Any]) -> Any:
+        """Labels (N, ...), mixed as the images are."""
+        for stage in self.stages(size):
+            for number, _ in stage.steps:
+                if self.transforms[number].kind == "mix":
+                    sides_ = (floating(side) for side in stage.out())
+                    labels = self.transforms[number].mix_labels(parameters[number], labels, *sides_)
+        return labels
+
+    def mover(self, parameters: Parameters, size: tuple[Any, Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """The way of points: a function of x and y (N, K), in pixels about the centre of an image of this size, that
+        gives them about the centre of the image that comes out.
+        """
+        moves: list[Callable[[Any, Any], tuple[Any, Any]]] = []
+        for stage in self.stages(size):
+            if stage.maps:
+                forward, last = self.forward(stage, parameters), stage.maps[-1]
+                moves.append(lambda x, y, forward=forward: points.move(forward, x, y))
+                if self.transforms[last].bends:
+                    bend = self._displacement(parameters, last, stage.out())
+                    moves.append(lambda x, y, bend=bend: points.unbend(bend, x, y))
+
+        def move(x: Any, y: Any) -> tuple[Any, Any]:
+            for one in moves:
+                x, y = one(x, y)
+            return x, y
+
+        return move
+
+    def back(self, images: Any, parameters: Parameters, size: tuple[Any, Any], options: Resampling) -> Any:
+        """The images (N, H, W, C) that came out, moved back to where their pixels came from: to images of ``size``."""
+        result = images
+        for stage in reversed(self.stages(size)):
+            if not stage.maps:
+                continue
+            if self.transforms[stage.maps[-1]].bends:
+                raise ValueError(f"{type(self.transforms[stage.maps[-1]]).__name__} has no inverse.")
+            result = resample.warp(
+                result,
+                self.forward(stage, parameters),
+                options.interpolation or "bilinear",
+                options.fill_mode or "constant",
+                options.fill_value or 0.0,
+                size=stage.size,
+                projective=any(self.transforms[n].projective for n in stage.maps),
+            )
+        return result
 
 
 def sides(images: Any) -> tuple[Any, Any]:
-    """Height and width of (N, H, W, C) images, as numbers or float32 scalars."""
-    xp = backend.namespace(images)
-    height, width = xp.shape(images)[1:3]
-    return tuple(float(n) if isinstance(n, int) else xp.cast(n, "float32") for n in (height, width))  # type: ignore[return-value]
+    """Height and width of (N, H, W, C) images: ints, or int scalar tensors where a graph does not know them."""
+    height, width = backend.namespace(images).shape(images)[1:3]
+    return height, width
+
+
+def known(side: Any) -> int | None:
+    """A side as an int, or None where a graph does not know it."""
+    return side if isinstance(side, int) else None
+
+
+def floating(side: Any) -> Any:
+    """A side as a number or a float32 scalar."""
+    return float(side) if isinstance(side, int) else backend.namespace(side).cast(side, "float32")

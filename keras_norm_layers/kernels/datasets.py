@@ -1,0 +1,55 @@
+"""Pipelines of other libraries: which one an object belongs to, and the key of each element of a ``tf.data`` one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_norm_layers.kernels import backend
+
+
+def is_tensorflow(x: Any) -> bool:
+    """Whether ``x`` is a ``tf.data.Dataset``."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(x, tensorflow.data.Dataset)
+
+
+def is_grain(x: Any, kind: str) -> bool:
+    """Whether ``x`` is a dataset of grain of this kind, "MapDataset" or "IterDataset"."""
+    grain = sys.modules.get("grain")
+    return grain is not None and isinstance(x, getattr(grain, kind, ()))
+
+
+def map_with_keys(
+    dataset: Any,
+    function: Callable[[Any, Any], Any],
+    seed: int,
+    start: tuple[int, int],
+    next_epoch: Callable[[], int],
+    **options: Any,
+) -> Any:
+    """A ``tf.data`` dataset of ``function(element, key)``, the key being int64 (seed, epoch, index).
+
+    ``next_epoch`` is called on the host whenever an iterator begins, that of a repetition too. The epoch ``start[0]``
+    begins at the element ``start[1]``. ``options`` go to ``Dataset.map``.
+    """
+    import tensorflow as tf
+
+    plain = tf.autograph.experimental.do_not_convert  # no control flow in here for AutoGraph to find
+
+    def numbered(epoch: Any) -> Any:
+        skipped = tf.where(epoch == start[0], tf.constant(start[1], tf.int64), tf.constant(0, tf.int64))
+        elements = dataset.enumerate().skip(skipped)
+        return elements.map(plain(lambda i, element: (element, tf.stack([tf.constant(seed, tf.int64), epoch, i]))))
+
+    epochs = tf.data.Dataset.from_tensors(0).map(
+        plain(lambda _: backend.host_call(lambda: np.asarray(next_epoch()), "int64", ()))
+    )
+    result = epochs.flat_map(plain(numbered)).with_options(dataset.options()).map(plain(function), **options)
+    length = int(dataset.cardinality())
+    if start[1] or length == tf.data.UNKNOWN_CARDINALITY:
+        return result
+    return result.apply(tf.data.experimental.assert_cardinality(length))
