@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,10 +49,7 @@ class StrengthSchedule(keras.callbacks.Callback):
 
     def strength_at(self, number: int) -> float:
         """The strength in an epoch, or at a step."""
-        if callable(self.schedule):
-            strength = self.schedule(number)
-        else:
-            strength = np.interp(number, *zip(*self.schedule))
+        strength = self.schedule(number) if callable(self.schedule) else _between(self.schedule, number)
         return validation.check_number("StrengthSchedule", f"schedule({number})", float(strength), 0.0, 1.0)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -83,12 +81,19 @@ def _checked_points(schedule: Any) -> list[tuple[float, float]]:
     points = list(schedule) if isinstance(schedule, (list, tuple)) else []
     ok = bool(points) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in points)
     ok = ok and all(validation.is_number(v) for point in points for v in point)
-    if not ok or any(a[0] >= b[0] for a, b in zip(points, points[1:])) or any(not 0 <= p[1] <= 1 for p in points):
+    ok = ok and all(a[0] < b[0] for a, b in itertools.pairwise(points)) and all(0 <= p[1] <= 1 for p in points)
+    if not ok:
         raise ValueError(
-            "StrengthSchedule: `schedule` must be a function, or a list of pairs (epoch, strength) with ascending epochs "
-            f"and strengths in [0, 1]. Received: schedule={schedule!r}"
+            "StrengthSchedule: `schedule` must be a function, or a list of pairs (epoch, strength) with ascending "
+            f"epochs and strengths in [0, 1]. Received: schedule={schedule!r}"
         )
     return [tuple(point) for point in points]
+
+
+def _between(points: list[tuple[float, float]], number: int) -> float:
+    """The strength on the line through the points."""
+    epochs, strengths = ([point[i] for point in points] for i in (0, 1))
+    return float(np.interp(number, epochs, strengths))
 
 
 def augments(layer: Any) -> list[Augment]:

@@ -78,10 +78,11 @@ def fuse(model: Any, *, verbose: bool = True) -> Any:
     Example:
 
     >>> import keras, keras_norm_layers as knl
-    >>> layers = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1), keras.layers.Flatten()]
-    >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    >>> flip, turn = keras.layers.RandomFlip("horizontal", name="flip"), keras.layers.RandomRotation(0.1, name="turn")
+    >>> inner = keras.Sequential([flip, turn], name="data_augmentation")
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), inner, keras.layers.Flatten()])
     >>> fused = knl.fuse(model)
-    random_flip (RandomFlip), random_rotation (RandomRotation) -> augment (Augment)
+    flip (RandomFlip), turn (RandomRotation) -> data_augmentation (Augment)
     >>> [type(layer).__name__ for layer in fused.layers]
     ['Augment', 'Flatten']
     """
@@ -204,7 +205,7 @@ def _fused_model(model: Any, report: list[str]) -> Any:
     calls = _calls_of_chain(model)
     if calls is None:
         return keras.models.clone_model(model, clone_function=_replacement(report))
-    (x,) = inputs = _input(model)
+    (x,) = (inputs,) = _input(model)
     for layer in _fused_list(model.layers[1:], report):
         new = isinstance(layer, transforms.Augment) and layer not in model.layers
         x = layer(x) if new else layer(x, **calls[layer.name])
@@ -249,7 +250,7 @@ def _calls_of_chain(model: Any) -> dict[str, dict[str, Any]] | None:
     calls = {}
     for before, layer in itertools.pairwise(layers):
         nodes = layer["inbound_nodes"]
-        arguments = nodes[0]["args"] if len(nodes) == 1 else ()
+        arguments: Any = nodes[0]["args"] if len(nodes) == 1 else ()
         single = len(arguments) == 1 and isinstance(arguments[0], dict)
         if not single or arguments[0].get("config", {}).get("keras_history") != [before["name"], 0, 0]:
             return None

@@ -167,7 +167,7 @@ def _check_is_no_mask(y: Any, images: Any, layer: RandomLayer) -> None:
 
 def _checked_start(start: Any) -> tuple[int, int]:
     pair = tuple(start) if isinstance(start, (tuple, list)) else ()
-    whole = all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and 0 <= n < 2**32 for n in pair)
+    whole = all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and 0 <= int(n) < 2**32 for n in pair)
     if len(pair) != 2 or not whole:
         raise ValueError(
             f"{OWNER}: `start` must be a pair of integers in [0, 2**32), (epoch, index): where to begin. "
@@ -180,7 +180,7 @@ def _checked_start(start: Any) -> tuple[int, int]:
 
 
 class _OnHost:
-    """Augments one element outside of graphs; images given as NumPy arrays come out so, with all that belongs to them."""
+    """Augments one element outside of graphs; what comes with images given as NumPy arrays comes out as such."""
 
     def __init__(self, layer: RandomLayer, seed: int, target: str | None) -> None:
         self.layer, self.seed, self.target = layer, seed, target

@@ -101,9 +101,33 @@ RANDOM: dict[str, Callable[..., Any]] = {
     "contrast p": functools.partial(knl.RandomContrast, (0.2, 0.9), p=0.6),
     "channel shift": functools.partial(knl.RandomChannelShift, 0.4),
     "channel shift shared": functools.partial(knl.RandomChannelShift, 0.4, shared=True, clip_to="image", p=0.9),
+    "channel gain": functools.partial(knl.RandomChannelGain, 0.4),
+    "channel gain shared": functools.partial(knl.RandomChannelGain, (-0.5, 0.2), shared=True, p=0.9),
+    "grayscale": knl.RandomGrayscale,
+    "color degeneration": functools.partial(knl.RandomColorDegeneration, 0.8),
+    "invert": knl.RandomInvert,
+    "auto contrast": knl.AutoContrast,
+    "saturation": functools.partial(knl.RandomSaturation, (0.1, 0.9)),
+    "hue": functools.partial(knl.RandomHue, 0.9),
+    "hue p": functools.partial(knl.RandomHue, (0.2, 1.0), p=0.8),
+    "posterization": functools.partial(knl.RandomPosterization, (2, 4)),
+    "solarization": functools.partial(knl.Solarization, 0.3, (0.2, 0.9)),
+    "gamma": functools.partial(knl.RandomGamma, (0.4, 2.5)),
+    "equalization": knl.Equalization,
+    "color jitter": functools.partial(knl.RandomColorJitter, (0, 255), 0.3, 0.5, (0.2, 0.8), 0.4, p=0.9),
+    "sharpness": functools.partial(knl.RandomSharpness, 0.9),
+    "gaussian blur": functools.partial(knl.RandomGaussianBlur, kernel_size=(5, 3), p=0.9),
+    "erasing": functools.partial(knl.RandomErasing, (0.8, 1.0)),
+    "erasing color": functools.partial(knl.RandomErasing, (0.8, 1.0), (0.1, 0.5), (10, 200, 30)),
+    "noise": functools.partial(knl.RandomNoise, (0.05, 0.2)),
+    "elastic": functools.partial(knl.RandomElasticTransform, (0.8, 1.0), (0.5, 1.0)),
+    "mix up": functools.partial(knl.MixUp, 0.8),
+    "cut mix": functools.partial(knl.CutMix, p=0.9),
     "maybe": lambda **o: knl.Maybe([knl.RandomRotation(0.2), knl.RandomBrightness(0.3)], p=0.8, **o),
     "one of": lambda **o: knl.OneOf([knl.RandomZoom(0.3), knl.RandomContrast(0.6), knl.RandomShear(0.3)], **o),
     "some of": lambda **o: knl.SomeOf([knl.RandomRotation(0.2), knl.RandomFlip(), knl.RandomBrightness(0.3)], 2, **o),
+    "rand augment": functools.partial(knl.RandAugment, num_ops=3, factor=0.3),
+    "aug mix": functools.partial(knl.AugMix, num_chains=2, chain_depth=2),
     "augment chain": _chain,
     "augment two stages": _stages,
     "augment flips": _flips,
@@ -149,7 +173,15 @@ MIXING = [name for name in RANDOM if "mix" in kinds(name)]  # an image needs a b
 BLENDING = [name for name in RANDOM if "blend" in kinds(name)]  # no target fits what was moved differently
 RESIZING = [name for name in RANDOM if random_layer(name).plan.resizes]  # not the identity at inference
 DRAWING_NOTHING = ["auto contrast", "equalization"]  # the same for the same image
-FEW_OUTCOMES = {"flip": 4, "flip horizontal": 2, "flip vertical": 2, "half turns": 2}
+FEW_OUTCOMES = {
+    "flip": 4,
+    "flip horizontal": 2,
+    "flip vertical": 2,
+    "half turns": 2,
+    "grayscale": 2,
+    "invert": 2,
+    "posterization": 3,
+}
 
 
 @functools.cache

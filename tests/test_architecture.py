@@ -42,6 +42,7 @@ ARROWS = {
     **{leaf: ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"] for leaf in LEAVES},
     "transforms.affine": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
     "transforms.crop": ["kernels", "layer", "validation", "transforms.base", "transforms.plan", "transforms.sampling"],
+    "transforms.jitter": ["layer", *(f"transforms.{name}" for name in ("base", "color", "curves", "sampling"))],
     "transforms.augment": ["kernels", "layer", "validation", "transforms.base", "transforms.layer"],
     "transforms.choose": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
     "transforms.policies": ["kernels", "layer", "validation", "transforms"],

@@ -9,6 +9,7 @@ import pytest
 from catalogue import (
     CHAINS,
     RANDOM,
+    RESIZING,
     images,
     quantiles,
     random_layer,

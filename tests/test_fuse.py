@@ -13,6 +13,7 @@ L = keras.layers
 REQUIRED = {
     "RandomBrightness": (0.2,),
     "RandomColorDegeneration": (0.3,),
+    "RandomColorJitter": ((0, 255), 0.2, 0.3, 0.4, 0.1),
     "RandomContrast": ((0.1, 0.3),),
     "RandomCrop": (6, 5),
     "RandomHue": (0.2,),

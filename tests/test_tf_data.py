@@ -55,6 +55,17 @@ def test_parallel_maps_draw_each_number_once():
     np.testing.assert_allclose(np.sort(values), np.sort(expected), atol=1e-3)
 
 
+def test_a_seeded_map_repeats_from_run_to_run_with_other_images_in_each_epoch():
+    def run():
+        layer = knl.RandomBrightness(0.4, seed=5)
+        data = tf.data.Dataset.from_tensor_slices(images(4)).batch(2).map(layer)
+        return np.stack([np.stack(elements(data)) for _ in range(2)])
+
+    first = run()
+    np.testing.assert_array_equal(run(), first)
+    assert not np.array_equal(first[0], first[1])
+
+
 def test_a_dict_with_targets():
     layer = RANDOM["augment two stages"](seed=5, bounding_box_format="xyxy")
     x = images(4)

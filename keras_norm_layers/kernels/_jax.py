@@ -51,6 +51,12 @@ def arange(n: Any, dtype: str, like: Any) -> Any:
     return jnp.arange(n).astype(dtype)
 
 
+def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
+    """(images - mean) / divisor, or without one of them."""
+    images = images if mean is None else images - mean
+    return images if divisor is None else images / divisor
+
+
 def argsort(x: Any) -> Any:
     """The order that sorts a vector; equal values stay in theirs."""
     return jnp.argsort(x, stable=True)
@@ -146,7 +152,7 @@ def replica_number(like: Any = None) -> Any:
     """Number of the shard that this runs for under ``shard_map`` or ``pmap``, counted over the axes along which
     ``like`` differs, where JAX knows. 0 elsewhere: one program draws for the whole batch, whatever it is sharded over.
     """
-    mesh = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()  # older versions of JAX have none
+    mesh: Any = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()  # older versions of JAX have none
     number = 0
     for name in getattr(mesh, "manual_axes", ()):
         index = jax.lax.axis_index(name)
@@ -158,7 +164,7 @@ def replica_number(like: Any = None) -> Any:
 
 def _varies_along(x: Any) -> Any:
     """The axes of a ``shard_map`` along which ``x`` differs; none where JAX was told not to check."""
-    kind = jax.typeof(x) if hasattr(jax, "typeof") else None
+    kind: Any = jax.typeof(x) if hasattr(jax, "typeof") else None
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", ())
 
 

@@ -90,6 +90,12 @@ def product(numbers: Any) -> Any:
     return tf.reduce_prod(tf.stack([tf.cast(n, tf.int32) for n in numbers]))
 
 
+def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
+    """(images - mean) / divisor, or without one of them."""
+    images = images if mean is None else images - mean
+    return images if divisor is None else images / divisor
+
+
 def argsort(x: Any) -> Any:
     """The order that sorts a vector; equal values stay in theirs."""
     return tf.argsort(x, stable=True)

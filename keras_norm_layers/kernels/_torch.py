@@ -165,10 +165,11 @@ def whole(x: Any, plus: int = 0) -> Any:
 
 def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
-    n, height, width, _ = images.shape
+    n, height, width, channels = images.shape
     numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
-    if not fuses():
-        return images[numbers, rows, columns]
+    if not fuses():  # rows of a table: torch's fastest way to read many of them
+        places = (numbers * height + rows) * width + columns
+        return torch.nn.functional.embedding(places, images.reshape(n * height * width, channels))
     # Without a check of each index the compiler vectorizes; the clamp keeps what came from NaN inside.
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     return torch.ops.aten._unsafe_index(images, [numbers, rows, columns])
@@ -179,14 +180,17 @@ def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -
     return [read_pixels(images, rows + down, columns + across) for down in (0, below) for across in (0, right)]
 
 
-def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any) -> Any:
-    """min(max(gain * images + offset, low), high), any part of it None, with one new tensor instead of four."""
+def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: bool = False) -> Any:
+    """min(max(gain * images + offset, low), high), any part of it None, with one new tensor instead of four, and with
+    none where the images are our ``own`` to change: new memory costs more time than the arithmetic.
+    """
+    out = images if own and not images.requires_grad else None
     if gain is not None and offset is not None:
-        result = torch.addcmul(offset, images, gain)
+        result = torch.addcmul(offset, images, gain, out=out)
     elif gain is not None or offset is not None:
-        result = images + offset if gain is None else images * gain
+        result = torch.add(images, offset, out=out) if gain is None else torch.mul(images, gain, out=out)
     else:
-        result = images.clone()
+        result = images.clone() if out is None else images
     if low is None or high is None:
         return result
     bounds = (v if isinstance(v, torch.Tensor) else torch.tensor(float(v), device=images.device) for v in (low, high))
@@ -226,7 +230,23 @@ def fuses() -> bool:
 def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) -> Any:
     """Bilinear reading of (N, H, W, C) images at coordinates (N, H, W) counted from the border: torch's own kernel."""
     _, height, width, _ = images.shape
-    grid = torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], -1)
+    return _sample(images, torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], -1), fill_mode, fill_value)
+
+
+def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode: str, fill_value: float) -> Any:
+    """The same at the places to which affine maps (N, 3, 3), centred and in pixels, bring an output of size
+    ``outside``.
+    """
+    _, height, width, _ = images.shape
+    # Torch counts from -1 to 1, border to border. A row and a column of products, and one sum for each pixel.
+    m = inverse[:, :2] * torch.tensor([[2.0 / width], [2.0 / height]], device=inverse.device)
+    y, x = (torch.arange(n, dtype=torch.float32, device=inverse.device) - 0.5 * (n - 1) for n in outside)
+    grid = x[None, None, :, None] * m[:, None, None, :, 0]
+    grid = grid + (y[None, :, None, None] * m[:, None, None, :, 1] + m[:, None, None, :, 2])
+    return _sample(images, grid, fill_mode, fill_value)
+
+
+def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode]
     planes = images.permute(0, 3, 1, 2).to(torch.float32)
     shifted = planes - fill_value if fill_mode == "constant" and fill_value != 0 else planes
@@ -236,6 +256,14 @@ def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) 
     return result.permute(0, 2, 3, 1)
 
 
+def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
+    """(images - mean) / divisor, or without one of them, with one new tensor instead of two."""
+    if mean is not None:
+        images = images - mean
+        return images if divisor is None else images.div_(divisor)
+    return images if divisor is None else images / divisor
+
+
 def replica_number(like: Any = None) -> Any:
     """Rank of this process in ``torch.distributed``; 0 without it."""
     distributed = torch.distributed
@@ -243,15 +271,18 @@ def replica_number(like: Any = None) -> Any:
 
 
 def _compiler_wanted(args: tuple[Any, ...]) -> bool:
-    """The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": by size."""
+    """The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": large batches on
+    an accelerator. On a CPU torch's own kernels are as fast as what its compiler makes, and need no minute to start.
+    """
     wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
     if wish != "auto":
         return wish == "1"
-    return max(leaf.numel() for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)) >= COMPILE_FROM
+    tensors = [leaf for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)]
+    return max(t.numel() for t in tensors) >= COMPILE_FROM and any(t.device.type != "cpu" for t in tensors)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` under ``torch.compile`` for large batches; eager for small ones and where the compiler fails."""
+    """``function`` under ``torch.compile`` where ``_compiler_wanted``; eager elsewhere, and where that fails."""
     cache: list[Callable[..., Any]] = []
 
     def call(*args: Any) -> Any:

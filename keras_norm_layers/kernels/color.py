@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from keras_norm_layers.kernels.backend import namespace
 
-
 LUMA = (0.2989, 0.587, 0.114)  # the luminance of red, green and blue, with the digits that Keras and MATLAB use
 
 
@@ -25,8 +24,11 @@ class Color(NamedTuple):
     gray: Any = None
 
 
-def apply(images: Any, color: Color) -> Any:
-    """``color`` applied to float images (N, H, W, C). The products broadcast: a batched dot would break the fusion."""
+def apply(images: Any, color: Color, own: bool = False) -> Any:
+    """``color`` applied to float images (N, H, W, C). The products broadcast: a batched dot would break the fusion.
+
+    ``own``: nobody else holds this tensor, so it may be written over where that is faster.
+    """
     xp = namespace(images)
     gain, offset, low, high, gray = (
         v if v is None or isinstance(v, (int, float)) else v[:, None, None, :] for v in color
@@ -35,7 +37,7 @@ def apply(images: Any, color: Color) -> Any:
         added = luma(images) * gray
         offset = added if offset is None else added + offset
     if not xp.fuses():
-        return xp.affine_clip(images, gain, offset, low, high)
+        return xp.affine_clip(images, gain, offset, low, high, own)
     if gain is not None:
         images = images * gain
     if offset is not None:
@@ -47,3 +49,15 @@ def luma(images: Any) -> Any:
     """The luminance (N, H, W, 1) of images (N, H, W, 3)."""
     red, green, blue = (images[..., i : i + 1] for i in range(3))
     return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+
+
+def channel_range(images: Any) -> tuple[Any, Any]:
+    """The least and the greatest value of each channel of images (N, H, W, C): two tensors (N, C).
+
+    Rows first, with their pixels as one long axis: XLA's loops over a last axis of three are several times slower.
+    """
+    xp = namespace(images)
+    n, height, width, channels = xp.shape(images)
+    rows = xp.reshape(images, (n, height, width * channels))
+    least, greatest = (xp.reshape(edge(rows, 1), (n, width, channels)) for edge in (xp.amin, xp.amax))
+    return xp.amin(least, 1), xp.amax(greatest, 1)

@@ -23,7 +23,7 @@ def per_image(values: Any) -> Any:
 
 
 def extremes(images: Any) -> tuple[Any, Any]:
-    """The greatest and the least of red, green and blue, (N, H, W, 1): slices, for compilers are slow at reducing three."""
+    """The greatest and the least of red, green and blue, (N, H, W, 1)."""
     xp = namespace(images)
     red, green, blue = (images[..., i : i + 1] for i in range(3))
     return xp.maximum(xp.maximum(red, green), blue), xp.minimum(xp.minimum(red, green), blue)
@@ -38,15 +38,16 @@ def saturation(images: Any, gain: Any, low: float, high: float) -> Any:
     images = xp.clip(images, low, high)
     value, least = extremes(images)
     fullest = (value - low) / xp.maximum(value - least, 1e-20 * (high - low))  # the gain by which S becomes 1
-    return images + (value - images) * (1.0 - xp.minimum(fullest, per_image(gain)))
+    pulled = images + (value - images) * (1.0 - xp.minimum(fullest, per_image(gain)))
+    return xp.maximum(pulled, low)  # rounding
 
 
 def hue(images: Any, turns: Any, low: float, high: float) -> Any:
     """The hue of HSV turned by ``turns`` in [-1/2, 1/2]; saturation and value V stay.
 
     Each channel is V - C f, where C is the chroma and f a trapezoid of its distance, on the circle of hues, from red,
-    green or blue. All is kept in units of C, so that nothing is divided: the circle has the length 6 C. The trapezoid is
-    flat from 2 C on, so the hue need not be brought back to the circle.
+    green or blue. All is kept in units of C, so that nothing is divided: the circle has the length 6 C. The trapezoid
+    is flat from 2 C on, so the hue need not be brought back to the circle.
     """
     xp = namespace(images)
     images = xp.clip(images, low, high)
@@ -67,7 +68,8 @@ def hue(images: Any, turns: Any, low: float, high: float) -> Any:
         turned = channel(xp.asarray(np.array(centres, "float32")))
     else:
         turned = xp.concat([channel(centre) for centre in centres], -1)
-    return xp.where(per_image(turns) == 0.0, images, turned)  # exactly
+    # Exactly the image where nothing turns; by a product, for XLA does not vectorize this with a selection.
+    return images + (turned - images) * per_image(xp.cast(turns != 0.0, "float32"))
 
 
 def posterize(images: Any, bits: Any, low: float, high: float) -> Any:

@@ -61,7 +61,7 @@ def _pair(xp: Any, u: Any, n: Any, fill_mode: str) -> tuple[Any, Any, Any, Any]:
     step = min(1, n - 1) if isinstance(n, int) else xp.minimum(n - 1, 1)
     u = _fold(xp, u, n, fill_mode)
     # Rounded half to even, twice in the same way: at a tie either pixel may be the first, but it must be one.
-    first = xp.clip(u, 1.0, xp.maximum(size - 1.0, 1.0) if not isinstance(n, int) else max(size - 1.0, 1.0))
+    first = xp.clip(u, 1.0, max(size - 1.0, 1.0) if isinstance(n, int) else xp.maximum(size - 1.0, 1.0))
     index, place = xp.whole(first, -1), xp.round(first - 1.0)
     if fill_mode == "constant":  # a tent over each pixel; what they do not cover is the fill's
         place = xp.clip(u, -1.0, size + 1.0) - (place + 0.5)

@@ -1,6 +1,7 @@
 """Planar maps as 3x3 matrices, one an image: tensors (N, 3, 3) on centred homogeneous (x, y, 1), x right, y down.
 
-A map goes forward: from where a pixel is to where it will be. All maps but ``homography`` are affine: their third row is (0, 0, 1).
+A map goes forward: from where a pixel is to where it will be. All maps but ``homography`` are affine: their third
+row is (0, 0, 1).
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def shear(x: Any, y: Any) -> Any:
 def homography(start: list[tuple[Any, Any]], end: list[tuple[Any, Any]]) -> Any:
     """The perspective that brings four points to four others: corners of quadrilaterals, given around them.
 
-    Each point is a pair of numbers or tensors (N,), at least one of them a tensor in ``end``. By way of the unit square,
-    as in Heckbert, "Fundamentals of texture mapping and image warping" (1989).
+    Each point is a pair of numbers or tensors (N,), at least one of them a tensor in ``end``. By way of the unit
+    square, as in Heckbert, "Fundamentals of texture mapping and image warping" (1989).
     """
     fill = next(v for point in end for v in point if not isinstance(v, (int, float))) * 0.0
     return compose(invert(_from_unit_square(start, fill)), _from_unit_square(end, fill))

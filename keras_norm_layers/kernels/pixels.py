@@ -25,9 +25,16 @@ def saturate(images: Any, dtype: str) -> Any:
 
 
 def channel_mean(images: Any) -> Any:
-    """The mean of each channel of each image (N, H, W, C), float32 (N, C): rows first, which compilers vectorize."""
+    """The mean of each channel of each image (N, H, W, C), float32 (N, C)."""
     xp = namespace(images)
-    return xp.mean(xp.mean(images, axis=1), axis=1)
+    n, height, width, channels = xp.shape(images)
+    if not (xp.fuses() and isinstance(height, int) and isinstance(width, int)):
+        return xp.mean(images, axis=(1, 2))
+    # Several pixels side by side first: compilers vectorize a last axis of 48, not one of 3.
+    pixels = height * width
+    group = next(k for k in (16, 8, 4, 2, 1) if pixels % k == 0)
+    sums = xp.sum(xp.reshape(images, (n, pixels // group, group * channels)), axis=1)
+    return xp.sum(xp.reshape(sums, (n, group, channels)), axis=1) / float(pixels)
 
 
 def reorder(batch: Any, keys: Any) -> Any:
@@ -63,6 +70,5 @@ def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False) 
         images = images if divisor is None else images * divisor
         images = images if mean is None else images + mean
     else:
-        images = images if mean is None else images - mean
-        images = images if divisor is None else images / divisor
+        images = xp.shifted_and_divided(images, mean, divisor)
     return xp.reshape(images, shape) if len(images.shape) != len(shape) else images

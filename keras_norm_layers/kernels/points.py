@@ -15,7 +15,9 @@ from keras_norm_layers.kernels.backend import namespace
 BOX_FORMATS = tuple(prefix + name for prefix in ("", "rel_") for name in ("xyxy", "yxyx", "xywh", "center_xywh"))
 
 
-Move = Callable[[Any, Any], tuple[Any, Any]]  # x and y (N, K) about the centre of the image that goes in -> that comes out
+Move = Callable[
+    [Any, Any], tuple[Any, Any]
+]  # x and y (N, K) about the centre of the image that goes in -> that comes out
 Size = tuple[Any, Any]  # height and width in pixels, as numbers or float32 scalars
 
 
@@ -62,11 +64,11 @@ def move(forward: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return (m[0][0] * x + m[0][1] * y + m[0][2]) / w, (m[1][0] * x + m[1][1] * y + m[1][2]) / w
 
 
-def unbend(field: Any, x: Any, y: Any, rounds: int = 12) -> tuple[Any, Any]:
+def unbend(field: Any, x: Any, y: Any, rounds: int = 40) -> tuple[Any, Any]:
     """The points q with q + field(q) = (x, y): where a displacement that pulls pixels leaves points.
 
-    ``field`` is (N, H, W, 2), x and y in pixels; x and y are (N, K), about the image centre. Found by repeating
-    q <- (x, y) - field(q), which comes closer by the steepness of the field each time.
+    ``field`` is (N, H, W, 2), x and y in pixels; x and y are (N, K), about the image centre. Found by going
+    half of the way that is left, again and again, which gets there wherever the field does not fold the image.
     """
     xp = namespace(field)
     _, height, width, _ = xp.shape(field)
@@ -74,7 +76,7 @@ def unbend(field: Any, x: Any, y: Any, rounds: int = 12) -> tuple[Any, Any]:
     at_x, at_y = x, y
     for _ in range(rounds):
         pull = resample.sample(field, at_x + half_width, at_y + half_height)
-        at_x, at_y = x - pull[:, :, 0], y - pull[:, :, 1]
+        at_x, at_y = 0.5 * (at_x + x - pull[:, :, 0]), 0.5 * (at_y + y - pull[:, :, 1])
     return at_x, at_y
 
 

@@ -55,7 +55,11 @@ def warp(
     inside = xp.shape(images)[1:3]
     outside = inside if size is None else size
 
+    plain = interpolation == "bilinear" and fill_mode != "wrap" and not projective and displacement is None
+
     def seen(through: Any) -> Any:
+        if plain and not xp.fuses():
+            return xp.affine_sample(images, through, outside, fill_mode, fill_value)
         x, y = coordinates(through, inside, outside, projective, displacement)
         return interpolate.read(images, x, y, interpolation, fill_mode, fill_value)
 
@@ -139,7 +143,8 @@ def _averaged(seen: Any, inverse: Any, projective: bool, samples: int) -> Any:
     xp = namespace(inverse)
     spread_x, spread_y = _spread(xp, inverse, projective)
     places = [(i + 0.5) / samples - 0.5 for i in range(samples)]
-    first, total = None, None
+    first: Any = None
+    total: Any = None
     for down in places:
         for across in places:
             moved = inverse[:, :, :1] * (spread_x * across)[:, None, None]

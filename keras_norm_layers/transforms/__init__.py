@@ -22,6 +22,7 @@ from keras_norm_layers.transforms.curves import RandomHue as RandomHue
 from keras_norm_layers.transforms.curves import RandomPosterization as RandomPosterization
 from keras_norm_layers.transforms.curves import RandomSaturation as RandomSaturation
 from keras_norm_layers.transforms.curves import Solarization as Solarization
+from keras_norm_layers.transforms.elastic import RandomElasticTransform as RandomElasticTransform
 from keras_norm_layers.transforms.geometric import RandomFlip as RandomFlip
 from keras_norm_layers.transforms.geometric import RandomRot90 as RandomRot90
 from keras_norm_layers.transforms.geometric import RandomRotation as RandomRotation
@@ -29,3 +30,11 @@ from keras_norm_layers.transforms.geometric import RandomShear as RandomShear
 from keras_norm_layers.transforms.geometric import RandomTranslation as RandomTranslation
 from keras_norm_layers.transforms.geometric import RandomZoom as RandomZoom
 from keras_norm_layers.transforms.jitter import RandomColorJitter as RandomColorJitter
+from keras_norm_layers.transforms.mix import CutMix as CutMix
+from keras_norm_layers.transforms.mix import MixUp as MixUp
+from keras_norm_layers.transforms.pixel import RandomErasing as RandomErasing
+from keras_norm_layers.transforms.pixel import RandomGaussianBlur as RandomGaussianBlur
+from keras_norm_layers.transforms.pixel import RandomNoise as RandomNoise
+from keras_norm_layers.transforms.pixel import RandomSharpness as RandomSharpness
+from keras_norm_layers.transforms.policies import AugMix as AugMix
+from keras_norm_layers.transforms.policies import RandAugment as RandAugment

@@ -119,7 +119,9 @@ class RandomAffine(GeometricTransform):
         zoom = 0.0 if self.zoom_range is None else self.zoom_range
         if validation.is_number(zoom):
             zoom = (1.0 - zoom, 1.0 + zoom)
-        lower, upper = validation.check_interval("RandomAffine", "zoom_range", zoom, 1e-3, 1e3, " (or a number below 1)")
+        lower, upper = validation.check_interval(
+            "RandomAffine", "zoom_range", zoom, 1e-3, 1e3, " (or a number below 1)"
+        )
         ranges = {"angle": check("rotation_range", 360.0), "shear": check("shear_range", 89.0)}
         ranges["right"], ranges["down"] = check("width_shift_range", 1e6), check("height_shift_range", 1e6)
         return {**ranges, "zoom_height": (lower - 1.0, upper - 1.0), "zoom_width": (lower - 1.0, upper - 1.0)}

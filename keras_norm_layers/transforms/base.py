@@ -154,7 +154,7 @@ class PixelTransform(ValueTransform):
 class MixTransform(Transform):
     """A transform that mixes each image of a batch with another one of it, chosen by the draw; labels follow.
 
-    ``specs`` must have an entry "partner": ``Uniform(0, 1)``, by which the batch is put in another order.
+    ``specs`` must have an entry "partner": ``Key()``, by which the batch is put in another order.
     """
 
     kind = "mix"

@@ -108,7 +108,7 @@ class SomeOf(Selection):
 
     Args:
         transforms: what to choose from: a list of transforms, or of lists that act as a whole.
-        n: how many, from 1 to the length of the list; default 2. A pair (lowest, highest) draws a number for each image.
+        n: how many, from 1 to the length of the list; default 2. A pair (lowest, highest) draws a number an image.
         p: the probability that any acts at all, default 1.0.
         seed, same_on_batch, **kwargs: see ``Transform``.
 
@@ -141,7 +141,10 @@ class SomeOf(Selection):
 
 
 def chosen(keys: list[Any], n: Any) -> list[Any]:
-    """For each of several keys (N,): 1.0 where it is among the ``n`` smallest of its image, else 0.0; ``n`` may be a tensor (N,)."""
+    """For each of several keys (N,): 1.0 where it is among the ``n`` smallest of its image, else 0.0.
+
+    ``n`` is a number, or a tensor (N,).
+    """
     cast = backend.namespace(keys[0]).cast
     gates = []
     for number, key in enumerate(keys):

@@ -187,7 +187,7 @@ class RandomChannelGain(ColorTransform):
 
 
 @serializable
-class RandomGrayscale(ColorTransform):
+class RandomGrayscale(Transform):
     """Makes an image grey, with three equal channels: 0.2989 R + 0.587 G + 0.114 B.
 
     Args:
@@ -204,12 +204,14 @@ class RandomGrayscale(ColorTransform):
     [30.0, 30.0, 30.0]
     """
 
+    kind = "color"  # no ``ColorTransform``: it needs no value range
+    looks = False
     channels = 3
 
     def __init__(
         self, factor: float = 0.5, data_format: str | None = None, seed: int | None = None, **kwargs: Any
     ) -> None:
-        Transform.__init__(self, data_format=data_format, seed=seed, **kwargs)
+        super().__init__(data_format=data_format, seed=seed, **kwargs)
         self.factor = validation.check_number("RandomGrayscale", "factor", factor, 0.0, 1.0)
 
     def specs(self) -> dict[str, Distribution]:
@@ -261,8 +263,8 @@ class RandomColorDegeneration(ColorTransform):
         gray = params["factor"][:, None]
         low, high = self.value_range
         # The weights of the luminance sum to 0.9999: what has 0 in its range cannot leave it.
-        bounds = (None, None) if low <= 0.0 <= high else (low, high)
-        return color.Color(1.0 - gray, None, *bounds, gray)
+        inside = low <= 0.0 <= high
+        return color.Color(1.0 - gray, None, None if inside else low, None if inside else high, gray)
 
 
 @serializable
@@ -271,7 +273,7 @@ class RandomInvert(ColorTransform):
 
     Args:
         factor: the probability of it: a pair (lower, upper) in [0, 1], between which each image's probability is drawn,
-            or a number f for (0, f); default 1.0. (Only their mean matters: 1.0 inverts half of the images, (1, 1) all.)
+            or a number f for (0, f); default 1.0. Only the mean matters: 1.0 inverts half of the images, (1, 1) all.
         value_range: (lowest, highest) value of the images; default (0, 255).
         seed, data_format, p, same_on_batch, **kwargs: see ``Transform``.
 
@@ -339,7 +341,7 @@ class AutoContrast(ColorTransform):
     def color(self, params: dict[str, Any], images: Any) -> color.Color:
         xp = backend.namespace(images)
         low, high = self.value_range
-        least, most = (edge(edge(images, 1), 1) for edge in (xp.amin, xp.amax))  # rows first, as ``channel_mean``
+        least, most = color.channel_range(images)
         stretched = (params["on"][:, None] > 0.5) & (most - least > 1e-5 * (high - low))
         gain = xp.where(stretched, (high - low) / xp.where(stretched, most - least, most * 0.0 + 1.0), most * 0.0 + 1.0)
         offset = xp.where(stretched, low - least * gain, most * 0.0)

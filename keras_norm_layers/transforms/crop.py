@@ -36,7 +36,9 @@ class Crop(GeometricTransform):
         if window_height is self.height and window_width is self.width:
             return move
         fill = move[:, 0, 0] * 0.0
-        return matrices.compose(move, matrices.scale(fill + self.width / window_width, fill + self.height / window_height))
+        return matrices.compose(
+            move, matrices.scale(fill + self.width / window_width, fill + self.height / window_height)
+        )
 
 
 @serializable
@@ -108,8 +110,8 @@ class RandomCrop(Crop):
 class RandomResizedCrop(Crop):
     """Cuts a window of random area and aspect ratio out of each image and brings it to ``height`` x ``width`` pixels.
 
-    At inference it is the largest centred window with the aspect ratio of the output. Szegedy et al., "Going deeper with
-    convolutions" (2014).
+    At inference it is the largest centred window with the aspect ratio of the output. Szegedy et al., "Going deeper
+    with convolutions" (2014).
 
     Args:
         height, width: the size of what comes out, in pixels.

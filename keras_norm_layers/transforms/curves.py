@@ -60,7 +60,7 @@ class RandomSaturation(PixelTransform):
 
 @serializable
 class RandomHue(PixelTransform):
-    """Turns the hue of an image: red towards yellow, green and blue, or the other way. Saturation and value of HSV stay.
+    """Turns the hue of an image: red towards yellow, green and blue, or the other way. HSV's saturation and value stay.
 
     Args:
         factor: the range of the size of the turn, in half circles: a pair (lower, upper) in [0, 1], or a number f for
@@ -105,8 +105,8 @@ class RandomPosterization(PixelTransform):
     """Keeps the highest bits of each value and sets the others to 0: fewer levels.
 
     Args:
-        factor: how many bits of 8 to keep: a whole number from 1 to 8, or a pair (fewest, most), both included. 8 changes
-            nothing, nor does it round what is no whole number.
+        factor: how many bits of 8 to keep: a whole number from 1 to 8, or a pair (fewest, most), both included. 8
+            changes nothing, nor does it round what is no whole number.
         value_range: (lowest, highest) value of the images, which are taken as levels 0 and 255; default (0, 255).
         data_format, seed, p, same_on_batch, **kwargs: see ``Transform``.
 

@@ -1,4 +1,4 @@
-"""What a plan does, in words: what is drawn, from which range, and in which pass over the pixels each transform runs."""
+"""What a plan does, in words: what is drawn, from which range, and in which pass each transform runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def describe(plan: Plan, size: tuple[Any, Any] = (None, None)) -> str:
     """A table of the plan's transforms in the order of the list, for images of ``size`` (None: not known)."""
     passes = plan.stages(size)
     lines = [f"{plan.slots} numbers are drawn an image; {_count(passes)}."]
-    number_of = {n: i for i, stage in enumerate(passes, 1) for n in [*stage.maps, *(step.number for step in _all(stage))]}
+    number_of = {n: i for i, stage in enumerate(passes, 1) for n in _all(stage)}
     rows = [HEADER]
     for number, node in enumerate(plan.layout.nodes):
         transform = node.transform
@@ -23,7 +23,9 @@ def describe(plan: Plan, size: tuple[Any, Any] = (None, None)) -> str:
         drawn += [f"{name}: {spec}" for name, spec in transform.specs().items()]
         if transform.same_on_batch:
             drawn.append("(once for the whole batch)")
-        rows.append((in_pass, "  " * depth + type(transform).__name__, (drawn or ["nothing"])[0], WORDS[transform.kind]))
+        rows.append(
+            (in_pass, "  " * depth + type(transform).__name__, (drawn or ["nothing"])[0], WORDS[transform.kind])
+        )
         rows += [("", "", more, "") for more in drawn[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
@@ -43,8 +45,8 @@ WORDS = {
 }
 
 
-def _all(stage: Stage) -> list[Any]:
-    return [*stage.before, *stage.steps]
+def _all(stage: Stage) -> list[int]:
+    return [*stage.maps, *(step.number for step in [*stage.before, *stage.steps])]
 
 
 def _count(passes: list[Stage]) -> str:

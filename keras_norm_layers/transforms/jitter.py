@@ -62,8 +62,8 @@ class RandomColorJitter(ChoiceTransform):
         self._parts = [make(factor, **options) for make, factor in parts if factor is not None]
         if not self._parts:
             raise ValueError(
-                "RandomColorJitter: give one or more of `brightness_factor`, `contrast_factor`, `saturation_factor` and "
-                "`hue_factor`. Received: None for each"
+                "RandomColorJitter: give one or more of `brightness_factor`, `contrast_factor`, `saturation_factor` "
+                "and `hue_factor`. Received: None for each"
             )
 
     def specs(self) -> dict[str, Distribution]:

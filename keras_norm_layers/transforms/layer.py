@@ -201,6 +201,8 @@ class RandomLayer(PreprocessingLayer):
         """
         data = self._checked(inputs)
         xp = backend.namespace(data["images"])
+        if not hasattr(key, "dtype"):
+            key = np.array(key, "uint32")  # a word above 2**31 is more than the int32 of JAX and torch holds
         data = self._run("fresh", data, xp.words(xp.asarray(key)))
         return data if isinstance(inputs, dict) else data["images"]
 
@@ -222,8 +224,8 @@ class RandomLayer(PreprocessingLayer):
         """The geometric part of ``apply`` with the draw ``u``, undone: for test-time augmentation.
 
         Args:
-            data: images, or a dict of images and masks, as they came out of ``apply``, or what a model made of them: maps
-                of the same height and width with any number of channels. Colour is left as it is.
+            data: images, or a dict of images and masks, as they came out of ``apply``, or what a model made of them:
+                maps of the same height and width with any number of channels. Colour is left as it is.
             u: the draw, as for ``apply``.
             size: height and width to go back to; None for those of ``data``.
 

@@ -78,7 +78,9 @@ class Layout:
             drawn = {}
             for name, spec, width in self._slots(transform):
                 numbers = u[:, slot : slot + width] if spec is not None and spec.per_channel else u[:, slot]
-                drawn[name] = numbers[:1] + numbers * 0.0 if transform.same_on_batch else numbers
+                # An order of the batch cannot be the same for all of it.
+                shared = transform.same_on_batch and name != "partner"
+                drawn[name] = numbers[:1] + numbers * 0.0 if shared else numbers
                 slot += width
             gate = xp.cast(drawn.pop("p") < transform.p, "float32") if transform.p < 1.0 else None
             for choice, branch in node.gates:

@@ -1,9 +1,9 @@
 """From an ordered list of transforms to the least work on pixels; the only file that knows fusion.
 
 A list is cut into *stages*. A stage resamples once: all its geometric transforms multiply to one matrix an image. Its
-colour and pixel transforms follow in their order, in the same compiled pass. A new stage begins where the next geometric
-transform asks for another interpolation or fill than the stage has, and after what does not commute with resampling: a
-pixel transform, a mixture of images, a displacement.
+colour and pixel transforms follow in their order, in the same compiled pass. A new stage begins where the next
+geometric transform asks for another interpolation or fill than the stage has, and after what does not commute with
+resampling: a pixel transform, a mixture of images, a displacement.
 
 Colour commutes with resampling, so a geometric transform may join the stage although colours stand before it in the
 list. Two things are kept as the list says. What a colour learns from the image (its mean) is taken from the image as it
@@ -14,6 +14,7 @@ mean).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Resampling(NamedTuple):
         """What suits both, or None if they contradict each other."""
         if any(a is not None and b is not None and a != b for a, b in zip(self, other)):
             return None
-        return Resampling(*(b if a is None else a for a, b in zip(self, other)))
+        return Resampling(*(b if a is None else a for a, b in zip(self, other)))  # type: ignore[arg-type]
 
     @property
     def exact(self) -> bool:
@@ -150,8 +151,7 @@ class Plan:
         )
 
     def parameters(self, u: Any, strength: Any) -> Parameters:
-        """The value of each parameter of each transform, choices included: float32 (N,), or (N, C) where drawn a channel.
-        """
+        """The value of each parameter of each node: float32 (N,), or (N, C) where drawn a channel."""
         return self.layout.parameters(u, strength)
 
     def stages(self, size: tuple[Any, Any]) -> list[Stage]:
@@ -179,21 +179,29 @@ class Plan:
         return self._chain(self.layout.leaves, images, parameters)
 
     def _chain(self, numbers: Sequence[int], images: Any, parameters: Parameters) -> Any:
-        for stage in stages(self.transforms, sides(images), numbers):
-            images = self._run(stage, images, parameters)
+        for number, stage in enumerate(stages(self.transforms, sides(images), numbers)):
+            if number and stage.maps:
+                images = pixels.materialize(images)
+            images = self._run(stage, images, parameters, given=number == 0)
         return backend.namespace(images).cast(images, "float32")
 
-    def _run(self, stage: Stage, source: Any, parameters: Parameters) -> Any:
+    def _run(self, stage: Stage, source: Any, parameters: Parameters, given: bool) -> Any:
+        """One stage. ``given``: the source lies in memory, as it was passed in; else it may yet be an expression."""
         if stage.before:
-            source = self._run(Stage(stage.size, steps=[Step(n, 0) for n, _ in stage.before]), source, parameters)
-        views: dict[int, tuple[Any, int]] = {}  # maps applied -> (image, colours applied): one warp for each number
+            first = Stage(stage.size, steps=[Step(n, 0) for n, _ in stage.before])
+            source, given = self._run(first, source, parameters, given), False
+        # Maps applied -> (image, colours applied, whether it is a tensor of our own): one warp for each number.
+        views: dict[int, tuple[Any, int, bool]] = {}
         colors: list[color.Color] = []
 
         def view(maps: int) -> Any:
-            image, done = views[maps] if maps in views else (self._warp(stage, source, parameters, maps), 0)
+            if maps not in views:
+                image = self._warp(stage, source, parameters, maps)
+                views[maps] = (image, 0, image is not source)
+            image, done, own = views[maps]
             for item in colors[done:]:
-                image = color.apply(image, item)
-            views[maps] = (image, len(colors))
+                image, own = color.apply(image, item, own), True
+            views[maps] = (image, len(colors), own)
             return image
 
         for number, maps_before in stage.steps:
@@ -202,13 +210,15 @@ class Plan:
                 colors.append(transform.color(values, None))
                 continue
             seen = view(maps_before)
-            if not getattr(transform, "pointwise", False):
+            as_given = given and maps_before == 0 and views[0][1] == 0
+            if not as_given and not getattr(transform, "pointwise", False):
                 seen = pixels.materialize(seen)
-            views[maps_before] = (seen, len(colors))
+            views[maps_before] = (seen, len(colors), views[maps_before][2])
             if transform.kind == "color":
                 colors.append(transform.color(values, seen))
                 continue
-            views, colors = {len(stage.maps): (self._changed(number, values, seen, parameters), 0)}, []
+            views, colors = {len(stage.maps): (self._changed(number, values, seen, parameters), 0, False)}, []
+            given = False
         return view(len(stage.maps))
 
     def _changed(self, number: int, values: dict[str, Any], images: Any, parameters: Parameters) -> Any:
@@ -290,10 +300,10 @@ class Plan:
         for stage in self.stages(size):
             if stage.maps:
                 forward, last = self.forward(stage, parameters), stage.maps[-1]
-                moves.append(lambda x, y, forward=forward: points.move(forward, x, y))
+                moves.append(functools.partial(points.move, forward))
                 if self.transforms[last].bends:
                     bend = self._displacement(parameters, last, stage.out())
-                    moves.append(lambda x, y, bend=bend: points.unbend(bend, x, y))
+                    moves.append(functools.partial(points.unbend, bend))
 
         def move(x: Any, y: Any) -> tuple[Any, Any]:
             for one in moves:

@@ -45,7 +45,13 @@ def operations(
         Solarization(factor, factor, value_range),
     ]
     last = [Equalization(value_range)]
-    return geometric + (affine if every else []) + others + ([RandomSharpness(factor, value_range)] if every else []) + last
+    return (
+        geometric
+        + (affine if every else [])
+        + others
+        + ([RandomSharpness(factor, value_range)] if every else [])
+        + last
+    )
 
 
 @serializable
@@ -60,9 +66,9 @@ class RandAugment(ChoiceTransform):
     Args:
         value_range: (lowest, highest) value of the images; default (0, 255).
         num_ops: how many operations an image gets, from 1 to 11; default 2.
-        factor: the strength: each operation draws its factor from [0, factor], or from a pair (lower, upper), in [0, 1];
-            default 0.5. What a factor means stands in the operation's own documentation; that of the rotation is a part
-            of a full turn. Posterization keeps as many bits as 8 times the upper end.
+        factor: the strength: each operation draws its factor from [0, factor], or from a pair (lower, upper), in
+            [0, 1]; default 0.5. What a factor means stands in the operation's own documentation; that of the
+            rotation is a part of a full turn. Posterization keeps as many bits as 8 times the upper end.
         interpolation: "bilinear" (default), "nearest" or "bicubic".
         fill_mode, fill_value: as in ``GeometricTransform``.
         seed, p, same_on_batch, **kwargs: see ``Transform``.
@@ -175,7 +181,8 @@ class AugMix(BlendTransform):
         ]
 
     def specs(self) -> dict[str, Distribution]:
-        return {f"weight {number}": Gamma(self.alpha) for number in range(self.num_chains)} | {"kept": Beta(self.alpha)}
+        specs: dict[str, Distribution] = {f"weight {number}": Gamma(self.alpha) for number in range(self.num_chains)}
+        return {**specs, "kept": Beta(self.alpha)}
 
     def branches(self) -> list[list[Any]]:
         return [[chain] for chain in self._chains]

@@ -178,7 +178,8 @@ class Beta:
 class Gamma:
     """The gamma distribution of shape ``alpha`` and scale 1; several, divided by their sum, are Dirichlet-distributed.
 
-    Its quantiles are read from a table of 4097, equally spaced in the root of -log(1 - u), of x^min(alpha, 1): see ``Beta``.
+    Its quantiles are read from a table of 4097, equally spaced in the root of -log(1 - u), of x^min(alpha, 1); see
+    ``Beta``.
     """
 
     alpha: float
@@ -203,7 +204,7 @@ class Gamma:
 
 @dataclass(frozen=True)
 class Key:
-    """The number itself, whatever the strength: the key of a random field (``threefry.uniform_field``) or of an order."""
+    """The number itself, whatever the strength: the key of a field (``threefry.uniform_field``), or of an order."""
 
     per_channel: bool = False
 

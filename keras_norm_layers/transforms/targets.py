@@ -1,4 +1,4 @@
-"""What comes with images: masks, boxes, keypoints, labels. Checked, brought to one shape, and moved as the images are."""
+"""What comes with images: masks, boxes, keypoints, labels. Checked, brought to one shape, moved as the images are."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def transform(plan: Plan, data: dict[str, Any], u: Any, strength: Any, options: 
     flat = {name: keras.tree.map_structure(lambda x: _flat(x, lead), value) for name, value in data.items()}
     size = sides(_channels_last(flat["images"], options))
     parameters = plan.parameters(u, strength)
-    moved = {
-        name: _moved(plan, value, parameters, size, options.kinds[name], options) for name, value in flat.items()
-    }
+    moved = {name: _moved(plan, value, parameters, size, options.kinds[name], options) for name, value in flat.items()}
     return keras.tree.map_structure(lambda x: _unflat(x, shape[:lead]), moved)
 
 
@@ -79,7 +77,7 @@ def _masks(plan: Plan, masks: Any, parameters: Parameters, options: Options) -> 
 
 
 def move_back(plan: Plan, data: dict[str, Any], u: Any, strength: Any, size: Any, options: Options) -> dict[str, Any]:
-    """The geometric part undone on images and masks: what came out of ``transform`` with ``u`` goes back into ``size``."""
+    """The geometric part undone: images and masks that came out of ``transform`` with ``u`` go back into ``size``."""
     xp = backend.namespace(data["images"])
     shape = xp.shape(data["images"])
     lead = RANKS[len(shape)]
@@ -152,8 +150,9 @@ def check_keys(data: Mapping[str, Any], options: Options) -> None:
     """Raises if a dict has no images or has what no layer knows."""
     if "images" not in data or not set(data) <= set(options.kinds):
         raise ValueError(
-            f"{options.owner}: a dict of data holds 'images' and may hold {[k for k in options.kinds if k != 'images']} "
-            "(`additional_targets` adds more); anything else would be left as it was, beside images that moved. "
+            f"{options.owner}: a dict of data holds 'images' and may hold "
+            f"{[k for k in options.kinds if k != 'images']} (`additional_targets` adds more); anything "
+            "else would be left as it was, beside images that moved. "
             f"Received the keys {list(data)}"
         )
 
@@ -207,7 +206,9 @@ def _check_mixture(data: dict[str, Any], plan: Plan, lead: int, options: Options
     mixers = sorted({type(t).__name__ for t in plan.acting if t.kind == "mix"})
     for kind in ("bounding_boxes", "keypoints"):
         if any(options.kinds[name] == kind for name in data):
-            raise ValueError(f"{options.owner}: {' and '.join(mixers)} cannot carry '{kind}'. Take them out of the data.")
+            raise ValueError(
+                f"{options.owner}: {' and '.join(mixers)} cannot carry '{kind}'. Take them out of the data."
+            )
     if lead != 1:
         raise ValueError(
             f"{options.owner}: {' and '.join(mixers)} mixes the images of a batch, (N, H, W, C). Received: "
