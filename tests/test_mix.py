@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_norm_layers as knl
-from keras_norm_layers.transforms.mix import BetaMixture
+from keras_norm_layers.transforms.sampling import BetaMixture
 
 N = 64
 
@@ -86,3 +86,61 @@ def test_errors_name_the_argument():
         knl.CutMix(2.0)
     with pytest.raises(ValueError, match="no class"):
         knl.MixUp()({"images": np.zeros((2, 4, 4, 3)), "segmentation_masks": np.zeros((2, 4, 4, 1), "int32")})
+
+
+def test_mixup_of_given_weights_is_keras_mixup(uncompiled):
+    rng = np.random.default_rng(0)
+    images, labels = rng.uniform(0, 255, (5, 7, 9, 3)).astype("float32"), np.eye(5, dtype="float32")
+    layer = knl.MixUp(1.0)
+    layer.build(images.shape)
+    u = rng.random((5, 2), dtype="float32")
+    given = {"mix_weight": u[:, 0], "permutation_order": np.argsort(u[:, 1])}
+    theirs = keras.layers.MixUp(1.0)
+    out = layer.apply({"images": images, "labels": labels}, u)
+    expected = theirs.transform_images(keras.ops.convert_to_tensor(images), given, training=True)
+    np.testing.assert_allclose(array(out["images"]), array(expected), atol=1e-4 * 255)
+    expected = theirs.transform_labels(keras.ops.convert_to_tensor(labels), given, training=True)
+    np.testing.assert_allclose(array(out["labels"]), array(expected), atol=1e-4)
+
+
+def test_cutmix_of_a_given_rectangle_is_keras_cutmix(uncompiled):
+    rng = np.random.default_rng(1)
+    height, width = 9, 14
+    images, labels = rng.uniform(0, 255, (6, height, width, 3)).astype("float32"), np.eye(6, dtype="float32")
+    layer = knl.CutMix((1.0, 1.0))
+    layer.build(images.shape)
+    u = rng.random((6, 4), dtype="float32")  # the share that stays (uniform for alpha 1), x, y, partner
+    side = np.sqrt(1.0 - u[:, 0])
+    x0, y0 = u[:, 1] * (width - side * width), u[:, 2] * (height - side * height)
+    corners = [keras.ops.convert_to_tensor(v) for v in (x0, x0 + side * width, y0, y0 + side * height)]
+    theirs = keras.layers.CutMix((1.0, 1.0))
+    masks, weight = theirs._generate_batch_mask(images.shape, corners)
+    given = {"batch_masks": masks, "mix_weight": weight, "permutation_order": np.argsort(u[:, 3])}
+    out = layer.apply({"images": images, "labels": labels}, u)
+    expected = array(theirs.transform_images(keras.ops.convert_to_tensor(images), given, training=True))
+    np.testing.assert_allclose(array(out["images"]), expected, atol=1e-4 * 255)
+    expected = array(theirs.transform_labels(keras.ops.convert_to_tensor(labels), given, training=True))
+    np.testing.assert_allclose(array(out["labels"]), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("same_on_batch", [False, True])
+def test_a_closed_gate_keeps_its_image_and_an_open_one_has_a_partner(same_on_batch, uncompiled):
+    layer = knl.MixUp(1.0, p=0.5, seed=2, same_on_batch=same_on_batch)
+    labels = np.concatenate([array(layer(coded())["labels"]) for _ in range(8)])
+    mixed = (labels > 0).sum(1) == 2
+    if same_on_batch:
+        by_batch = mixed.reshape(8, N).mean(1)
+        assert set(np.round(by_batch)) == {0, 1}
+        assert (np.minimum(by_batch, 1 - by_batch) < 0.1).all()
+    else:
+        assert abs(mixed.mean() - 0.5) < 0.08
+
+
+def test_one_of_two_mixtures(uncompiled):
+    data = coded()
+    out = knl.OneOf([knl.MixUp(1.0), knl.CutMix((1.0, 1.0))], seed=3)(data)
+    images, labels = array(out["images"]), array(out["labels"])
+    flat = np.ptp(images, axis=(1, 2, 3)) == 0
+    np.testing.assert_allclose(labels.sum(1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(images[flat, 0, 0, 0], labels[flat] @ np.arange(N), atol=1e-3)
+    assert 0.2 < flat.mean() < 0.8

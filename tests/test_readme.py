@@ -11,7 +11,7 @@ import pytest
 import keras_norm_layers as knl
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-STORY = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+STORY, SUMMARY, TARGETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.skipif(
@@ -34,9 +34,28 @@ def test_the_story_runs(tmp_path, monkeypatch):
     assert os.path.exists("export/1/saved_model.pb")
 
 
+def test_the_summary_is_as_printed(capsys):
+    exec(SUMMARY, {"knl": knl})
+    printed = README.split("augment.summary()\n```\n\n```\n")[1].split("```")[0]
+    words = capsys.readouterr().out.split()
+    assert words[2:] == printed.split()[2:]  # without the name, which Keras counts up
+
+
+def test_the_lines_on_targets_run():
+    given = {
+        "images": np.zeros((2, 8, 8, 3), "uint8"),
+        "masks": np.zeros((2, 8, 8), "uint8"),
+        "labels": np.zeros(2, "int32"),
+        "boxes": np.ones((2, 3, 4), "float32"),
+        "classes": np.ones((2, 3), "int32"),
+        "keypoints": np.ones((2, 4, 2), "float32"),
+    }
+    exec(TARGETS, {"knl": knl, **given})
+
+
 def test_every_public_name_stands_in_the_table_of_layers():
     table = README.split("## Layers")[1].split("\n## ")[0]
-    assert set(knl.__all__) == set(re.findall(r"`(\w+)(?:\([^`]*\))?`", table.split("\n\n")[1])) & set(knl.__all__)
+    assert set(knl.__all__) <= set(re.findall(r"`(\w+)(?:\([^`]*\))?`", table.split("\n\n")[1]))
 
 
 def test_files_that_readme_names_exist():

@@ -72,3 +72,23 @@ def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False) 
     else:
         images = xp.shifted_and_divided(images, mean, divisor)
     return xp.reshape(images, shape) if len(images.shape) != len(shape) else images
+
+
+def interval(area: Any, place: Any, length: Any) -> tuple[Any, Any]:
+    """First and last edge, in pixels, of an interval of sqrt(``area``) of a side; ``place`` in [0, 1) says where."""
+    xp = namespace(area)
+    side = float(length) if isinstance(length, int) else xp.cast(length, "float32")
+    extent = xp.sqrt(area) * side
+    first = place * (side - extent)
+    return first, first + extent
+
+
+def rectangle(images: Any, across: tuple[Any, Any], down: tuple[Any, Any]) -> Any:
+    """Where the pixels (N, H, W, 1) lie whose numbers are in [first, last) on both axes."""
+    xp = namespace(images)
+    _, height, width, _ = xp.shape(images)
+    x = xp.arange(width, "float32", like=images)[None, :]
+    y = xp.arange(height, "float32", like=images)[None, :]
+    columns = (x >= across[0][:, None]) & (x < across[1][:, None])
+    rows = (y >= down[0][:, None]) & (y < down[1][:, None])
+    return columns[:, None, :, None] & rows[:, :, None, None]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from keras_norm_layers import validation
-from keras_norm_layers.kernels import backend
+from keras_norm_layers.kernels import backend, pixels
 from keras_norm_layers.layer import serializable
 from keras_norm_layers.transforms.base import MixTransform
-from keras_norm_layers.transforms.pixel import interval, rectangle
-from keras_norm_layers.transforms.sampling import TABLE, Beta, Distribution, Key, Uniform
+from keras_norm_layers.transforms.sampling import Beta, BetaMixture, Distribution, Key, Uniform
 
 LEAST = 1e-6  # what Keras adds to alpha, so that it is never 0
 
@@ -23,8 +18,8 @@ class MixUp(MixTransform):
     """Averages each image with another of its batch, and their labels: y = w x + (1 - w) x' (Zhang et al. 2018).
 
     Args:
-        alpha: the weight w is drawn for each image from the beta distribution with both parameters ``alpha``, above 0
-            and at most 1: the smaller, the less is mixed. Default 0.2.
+        alpha: the weight w is drawn for each image from the beta distribution with both parameters ``alpha``, from
+            0.001 to 100: the smaller, the less is mixed; 1 is uniform. Default 0.2.
         data_format, seed, p, **kwargs: see ``Transform``.
 
     Labels are one-hot, (N, classes), and come out in float32. Masks, boxes and keypoints are refused.
@@ -41,7 +36,7 @@ class MixUp(MixTransform):
         self, alpha: float = 0.2, data_format: str | None = None, seed: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(data_format=data_format, seed=seed, **kwargs)
-        self.alpha = validation.check_number("MixUp", "alpha", alpha, LEAST, 1.0)
+        self.alpha = validation.check_number("MixUp", "alpha", alpha, 1e-3, 100.0)
 
     def specs(self) -> dict[str, Distribution]:
         return {"weight": Beta(self.alpha), "partner": Key()}
@@ -91,7 +86,7 @@ class CutMix(MixTransform):
     def mix_images(self, params: dict[str, Any], images: Any) -> Any:
         xp = backend.namespace(images)
         _, height, width, _ = xp.shape(images)
-        pasted = rectangle(images, *self._edges(params, height, width))
+        pasted = pixels.rectangle(images, *self._edges(params, height, width))
         return xp.where(pasted, self.partners(params, images), images)
 
     def mix_masks(self, params: dict[str, Any], masks: Any) -> Any:
@@ -104,47 +99,10 @@ class CutMix(MixTransform):
     @staticmethod
     def _edges(params: dict[str, Any], height: Any, width: Any) -> tuple[Any, Any]:
         area = backend.namespace(params["weight"]).maximum(1.0 - params["weight"], 0.0)
-        return interval(area, params["x"], width), interval(area, params["y"], height)
+        return pixels.interval(area, params["x"], width), pixels.interval(area, params["y"], height)
 
 
 def _blend(weight: Any, batch: Any, other: Any) -> Any:
     xp = backend.namespace(batch)
     weight = xp.reshape(weight, (-1, *[1] * (len(batch.shape) - 1)))
     return weight * batch + (1.0 - weight) * other
-
-
-@dataclass(frozen=True)
-class BetaMixture(Beta):
-    """The beta distribution whose parameter is itself uniform in [``lowest``, ``alpha``): quantiles from a table."""
-
-    lowest: float = LEAST
-
-    def quantile(self, u: Any, strength: Any) -> Any:
-        """The values at the quantiles ``u``, pulled to the identity."""
-        xp = backend.namespace(u)
-        half = xp.minimum(u, 1.0 - u) * (2.0 * (TABLE - 1))
-        below = xp.minimum(xp.floor(half), TABLE - 2.0)
-        table, index = xp.asarray(_mixture_table(self.lowest, self.alpha)), xp.cast(below, "int32")
-        first, second = xp.take(table, index), xp.take(table, index + 1)
-        x = first + (half - below) * (second - first)
-        return self.identity + strength * (xp.where(u < 0.5, x, 1.0 - x) - self.identity)
-
-    def __str__(self) -> str:
-        return f"beta(a, a) with a uniform in [{self.lowest:g}, {self.alpha:g})"
-
-
-@functools.cache
-def _mixture_table(lowest: float, highest: float, parts: int = 128) -> np.ndarray:
-    """x at equally spaced values of the mixture's distribution function from 0 to 1/2.
-
-    The distribution function of beta(a, a) is an integral over y = x^a: see ``sampling``. Averaged over the middles of
-    ``parts`` intervals of a.
-    """
-    x = np.concatenate([[0.0], np.geomspace(1e-30, 0.5, 1 << 13)])
-    function = np.zeros_like(x)
-    for alpha in lowest + (np.arange(parts) + 0.5) / parts * (highest - lowest):
-        y = x**alpha
-        density = (1.0 - x) ** (alpha - 1.0)
-        mass = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(y))])
-        function += 0.5 * mass / mass[-1] / parts
-    return np.interp(np.linspace(0.0, 0.5, TABLE), function, x).astype("float32")

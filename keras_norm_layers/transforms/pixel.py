@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_norm_layers import validation
-from keras_norm_layers.kernels import backend, filters, threefry
+from keras_norm_layers.kernels import backend, filters, pixels, threefry
 from keras_norm_layers.layer import serializable
 from keras_norm_layers.transforms.base import PixelTransform
 from keras_norm_layers.transforms.sampling import Coin, Distribution, Key, Uniform
@@ -171,7 +171,7 @@ class RandomErasing(PixelTransform):
         xp = backend.namespace(images)
         shape = xp.shape(images)
         bounds = [
-            interval(params[side], params[place], length)
+            pixels.interval(params[side], params[place], length)
             for side, place, length in (("width", "x", shape[2]), ("height", "y", shape[1]))
         ]
         if self.fill_value is None:
@@ -179,7 +179,7 @@ class RandomErasing(PixelTransform):
         else:
             fill = xp.asarray(self.fill_value, "float32")
         fill = xp.clip(fill, *self.value_range)
-        covered = rectangle(images, *bounds) & (params["on"] > 0.5)[:, None, None, None]
+        covered = pixels.rectangle(images, *bounds) & (params["on"] > 0.5)[:, None, None, None]
         return xp.where(covered, fill, images)
 
 
@@ -229,23 +229,3 @@ class RandomNoise(PixelTransform):
         noise = threefry.normal_field(params["noise"], (height, width, channels if self.per_channel else 1))
         std = (params["std"] * (high - low))[:, None, None, None]
         return xp.clip(images + noise * std, low, high)
-
-
-def interval(area: Any, place: Any, length: Any) -> tuple[Any, Any]:
-    """First and last edge, in pixels, of an interval of sqrt(``area``) of a side; ``place`` in [0, 1) says where."""
-    xp = backend.namespace(area)
-    side = float(length) if isinstance(length, int) else xp.cast(length, "float32")
-    extent = xp.sqrt(area) * side
-    first = place * (side - extent)
-    return first, first + extent
-
-
-def rectangle(images: Any, across: tuple[Any, Any], down: tuple[Any, Any]) -> Any:
-    """Where the pixels (N, H, W, 1) lie whose numbers are in [first, last) on both axes."""
-    xp = backend.namespace(images)
-    _, height, width, _ = xp.shape(images)
-    x = xp.arange(width, "float32", like=images)[None, :]
-    y = xp.arange(height, "float32", like=images)[None, :]
-    columns = (x >= across[0][:, None]) & (x < across[1][:, None])
-    rows = (y >= down[0][:, None]) & (y < down[1][:, None])
-    return columns[:, None, :, None] & rows[:, :, None, None]

@@ -96,7 +96,8 @@ class Normal:
         """mean + std sqrt(2) erfinv(2 u - 1), pulled to the identity. ``u`` is a multiple of 2^-24: half a step is
         added, so that 0 is no infinity.
         """
-        value = self.mean + self.std * math.sqrt(2.0) * namespace(u).erfinv(2.0 * u - (1.0 - 2.0**-24))
+        xp = namespace(u)
+        value = self.mean + self.std * math.sqrt(2.0) * xp.erfinv(xp.clip(2.0 * u - (1.0 - 2.0**-24), -LAST, LAST))
         return self.identity + strength * (value - self.identity)
 
     def __str__(self) -> str:
@@ -167,11 +168,30 @@ class Beta:
         first, second = xp.take(table, index), xp.take(table, index + 1)
         y = first + (half - below) * (second - first)
         x = xp.exp(xp.log(xp.maximum(y, 1e-30)) / self.alpha)
-        value = xp.where(u < 0.5, x, 1.0 - x)
-        return self.identity + strength * (value - self.identity)
+        return strength * xp.where(u < 0.5, x, 1.0 - x) + (1.0 - strength) * self.identity  # exact for tiny values
 
     def __str__(self) -> str:
         return f"beta({self.alpha:g}, {self.alpha:g}){_each(self.per_channel)}"
+
+
+@dataclass(frozen=True)
+class BetaMixture(Beta):
+    """The beta distribution whose parameter is itself uniform in [``lowest``, ``alpha``): quantiles from a table."""
+
+    lowest: float = 1e-6
+
+    def quantile(self, u: Any, strength: Any) -> Any:
+        """The values at the quantiles ``u``, pulled to the identity."""
+        xp = namespace(u)
+        half = xp.minimum(u, 1.0 - u) * (2.0 * (TABLE - 1))
+        below = xp.minimum(xp.floor(half), TABLE - 2.0)
+        table, index = xp.asarray(_mixture_table(self.lowest, self.alpha)), xp.cast(below, "int32")
+        first, second = xp.take(table, index), xp.take(table, index + 1)
+        x = first + (half - below) * (second - first)
+        return self.identity + strength * (xp.where(u < 0.5, x, 1.0 - x) - self.identity)
+
+    def __str__(self) -> str:
+        return f"beta(a, a) with a uniform in [{self.lowest:g}, {self.alpha:g})"
 
 
 @dataclass(frozen=True)
@@ -218,6 +238,7 @@ class Key:
 
 Distribution = Uniform | LogUniform | Normal | Integers | Coin | Sign | Choice | Beta | Gamma | Key
 TABLE = 4097
+LAST = 1.0 - 2.0**-22  # the float32 below 1 from which every backend's erfinv is finite
 TAIL = 17.5  # -log(1 - u) of the last u below 1 is 16.6
 
 
@@ -246,6 +267,23 @@ def _gamma_table(alpha: float) -> np.ndarray:
     above = np.concatenate([np.cumsum(piece[::-1])[::-1], [0.0]]) / piece.sum()
     survived = np.where(above > 0, -np.log(np.maximum(above, 1e-300)), np.inf)
     return np.interp(TAIL * np.linspace(0.0, 1.0, TABLE) ** 2, survived, y).astype("float32")
+
+
+@functools.cache
+def _mixture_table(lowest: float, highest: float, parts: int = 128) -> np.ndarray:
+    """x at equally spaced values of the mixture's distribution function from 0 to 1/2.
+
+    The distribution function of beta(a, a) is an integral over y = x^a: see ``_beta_table``. Averaged over the middles
+    of ``parts`` intervals of a.
+    """
+    x = np.concatenate([[0.0], np.geomspace(1e-30, 0.5, 1 << 13)])
+    function = np.zeros_like(x)
+    for alpha in lowest + (np.arange(parts) + 0.5) / parts * (highest - lowest):
+        y = x**alpha
+        density = (1.0 - x) ** (alpha - 1.0)
+        mass = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(y))])
+        function += 0.5 * mass / mass[-1] / parts
+    return np.interp(np.linspace(0.0, 0.5, TABLE), function, x).astype("float32")
 
 
 def _each(per_channel: bool) -> str:
