@@ -72,9 +72,25 @@ def cumsum(x: Any, axis: int) -> Any:
     return jnp.cumsum(x, axis)
 
 
-def count(places: Any, size: Any) -> Any:
-    """How often each of 0, 1, ..., size - 1 stands in an int32 vector, float32; no entry may lie outside."""
-    return jnp.zeros(size, jnp.float32).at[places].add(1.0, mode="promise_in_bounds")
+def histograms(places: Any, size: int, gate: Any) -> Any:
+    """How often each of 0, 1, ..., size - 1 stands in each channel of int32 images (N, H, W, C), where ``gate`` (N,) is
+    1: float32 (N, C, size), and 0 elsewhere. No entry may lie outside.
+
+    Image by image, for those whose gate is open: one table stays in the cache, where a table of the batch would not.
+    """
+    n, _, _, channels = places.shape
+
+    def step(i: Any, tables: Any) -> Any:
+        def counted() -> Any:
+            image = jax.lax.dynamic_slice_in_dim(places, i, 1)
+            cells = (image + jnp.arange(channels, dtype=jnp.int32) * size).reshape(-1)
+            return jnp.zeros(channels * size, jnp.float32).at[cells].add(1.0, mode="promise_in_bounds")
+
+        table = jax.lax.cond(gate[i] > 0.5, counted, lambda: jnp.zeros(channels * size, jnp.float32))
+        return jax.lax.dynamic_update_slice_in_dim(tables, table[None], i, 0)
+
+    tables = jnp.zeros((n, channels * size), jnp.float32)
+    return (jax.lax.fori_loop(0, n, step, tables) if n else tables).reshape(n, channels, size)
 
 
 def look_up(table: Any, places: Any) -> Any:

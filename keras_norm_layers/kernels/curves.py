@@ -100,10 +100,10 @@ def gamma(images: Any, exponent: Any, low: float, high: float) -> Any:
     return xp.where((unit <= 0.0) | (exponent == 1.0), images, power)
 
 
-def equalize(images: Any, bins: int, low: float, high: float) -> Any:
+def equalize(images: Any, bins: int, low: float, high: float, gate: Any) -> Any:
     """Each channel of each image so that its histogram over ``bins`` is as flat as can be; 256 levels come out.
 
-    A channel whose values are all in one bin stays.
+    A channel whose values are all in one bin stays. Only images whose ``gate`` (N,) is 1 are sure to be equalized.
     """
     xp = namespace(images)
     n, _, _, channels = xp.shape(images)
@@ -112,8 +112,7 @@ def equalize(images: Any, bins: int, low: float, high: float) -> Any:
     bin_ = xp.clip(xp.cast(xp.clip(scaled, 0.0, float(bins - 1)), "int32"), 0, bins - 1)
     rows = xp.arange(n, "int32", images)[:, None] * channels + xp.arange(channels, "int32", images)
     place = bin_ + (rows * bins)[:, None, None, :]
-    histogram = xp.reshape(xp.count(xp.reshape(place, (-1,)), n * channels * bins), (n, channels, bins))
-    reached = xp.cumsum(histogram, 2)
+    reached = xp.cumsum(xp.histograms(bin_, bins, gate), 2)
     total = reached[:, :, -1:]
     lowest = xp.amin(xp.where(reached > 0.0, reached, total), 2, keepdims=True)
     level = xp.round((reached - lowest) * GREY_LEVELS / xp.maximum(total - lowest, 1.0))

@@ -270,4 +270,4 @@ class Equalization(PixelTransform):
         return {"on": Coin(1.0)}
 
     def change(self, params: dict[str, Any], images: Any) -> Any:
-        return on(params["on"], images, curves.equalize(images, self.bins, *self.value_range))
+        return on(params["on"], images, curves.equalize(images, self.bins, *self.value_range, params["on"]))

@@ -354,7 +354,9 @@ class RandomLayer(PreprocessingLayer):
     def _transform_fresh(self, data: dict[str, Any], seed: Any, strength: Any) -> dict[str, Any]:
         xp = backend.namespace(data["images"])
         batch_size = xp.shape(data["images"])[0] if len(data["images"].shape) > 3 else 1
-        return self._transform(data, threefry.uniform(seed, batch_size, self.plan.slots), strength)
+        # Written to memory: XLA would hash anew for every pixel that a gate or a gain is for.
+        u = pixels.materialize(threefry.uniform(seed, batch_size, self.plan.slots))
+        return self._transform(data, u, strength)
 
     def _transform(self, data: dict[str, Any], u: Any, strength: Any) -> dict[str, Any]:
         return targets.transform(self.plan, data, u, strength, self._options())

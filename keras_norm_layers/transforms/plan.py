@@ -200,6 +200,8 @@ class Plan:
                 views[maps] = (image, 0, image is not source)
             image, done, own = views[maps]
             for item in colors[done:]:
+                if item.gray is not None:  # three channels are read for each, and the warp must not be repeated
+                    image = pixels.materialize(image)
                 image, own = color.apply(image, item, own), True
             views[maps] = (image, len(colors), own)
             return image
@@ -211,7 +213,8 @@ class Plan:
                 continue
             seen = view(maps_before)
             as_given = given and maps_before == 0 and views[0][1] == 0
-            if not as_given and not getattr(transform, "pointwise", False):
+            # A compiler may repeat an expression for each use that is made of it: a warp is one too much.
+            if not as_given and (stage.maps or not getattr(transform, "pointwise", False)):
                 seen = pixels.materialize(seen)
             views[maps_before] = (seen, len(colors), views[maps_before][2])
             if transform.kind == "color":
