@@ -18,6 +18,10 @@ def parameters(layer, number=MANY):
     return [{k: to_numpy(v) for k, v in node.items()} for node in layer.plan.parameters(layer.draw(number), one)]
 
 
+def tensor(values):
+    return backend.namespace(None).asarray(values)
+
+
 def bright(level):
     return knl.RandomBrightness((level, level))
 
@@ -153,7 +157,8 @@ def test_rand_augment_gives_each_image_its_number_of_operations():
         layer = knl.RandAugment(num_ops=number, seed=1)
         layer.build((None, 9, 12, 3))
         choice = layer.plan.layout.nodes[0].transform
-        gates = np.stack([to_numpy(g) for g in choice.gates(parameters(layer, 500)[0])], 1)
+        keys = {k: tensor(v) for k, v in parameters(layer, 500)[0].items()}
+        gates = np.stack([to_numpy(g) for g in choice.gates(keys)], 1)
         assert gates.shape == (500, 11)
         assert (gates.sum(1) == number).all()
         if number < 11:
