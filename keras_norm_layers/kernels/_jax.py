@@ -57,6 +57,11 @@ def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
     return images if divisor is None else images / divisor
 
 
+def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
+    """``step`` of ``step`` of ... a tensor, as a loop: unrolled, a compiler would repeat each step in the next."""
+    return jax.lax.fori_loop(0, times, lambda _, x: step(x), state)
+
+
 def argsort(x: Any) -> Any:
     """The order that sorts a vector; equal values stay in theirs."""
     return jnp.argsort(x, stable=True)

@@ -96,6 +96,12 @@ def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
     return images if divisor is None else images / divisor
 
 
+def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
+    """``step`` of ``step`` of ... a tensor, as a loop: unrolled, a compiler would repeat each step in the next."""
+    invariants = (tf.TensorShape([]), state.shape)
+    return tf.while_loop(lambda i, _: i < times, lambda i, x: (i + 1, step(x)), (0, state), invariants)[1]
+
+
 def argsort(x: Any) -> Any:
     """The order that sorts a vector; equal values stay in theirs."""
     return tf.argsort(x, stable=True)

@@ -128,6 +128,13 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
     return torch.broadcast_to(x, tuple(new_shape))
 
 
+def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
+    """``step`` of ``step`` of ... a tensor."""
+    for _ in range(times):
+        state = step(state)
+    return state
+
+
 def argsort(x: Any) -> Any:
     """The order that sorts a vector; equal values stay in theirs."""
     return torch.argsort(x, stable=True)

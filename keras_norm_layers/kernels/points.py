@@ -73,11 +73,13 @@ def unbend(field: Any, x: Any, y: Any, rounds: int = 40) -> tuple[Any, Any]:
     xp = namespace(field)
     _, height, width, _ = xp.shape(field)
     half_width, half_height = resample.centre(xp, width), resample.centre(xp, height)
-    at_x, at_y = x, y
-    for _ in range(rounds):
-        pull = resample.sample(field, at_x + half_width, at_y + half_height)
-        at_x, at_y = 0.5 * (at_x + x - pull[:, :, 0]), 0.5 * (at_y + y - pull[:, :, 1])
-    return at_x, at_y
+
+    def closer(at: Any) -> Any:
+        pull = resample.sample(field, at[0] + half_width, at[1] + half_height)
+        return xp.stack([0.5 * (at[0] + x - pull[:, :, 0]), 0.5 * (at[1] + y - pull[:, :, 1])], 0)
+
+    at = xp.again(rounds, closer, xp.stack([x, y], 0))
+    return at[0], at[1]
 
 
 def _to_edges(boxes: Any, box_format: str, height: Any, width: Any) -> tuple[Any, Any, Any, Any]:
