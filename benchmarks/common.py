@@ -49,7 +49,7 @@ def turns(
     contenders: dict[str, Callable[[], Any]],
     rounds: int = 12,
     warmup: int = 2,
-    limit_s: float = 90.0,
+    limit_s: float = 40.0,
     least_s: float = 0.0,
 ) -> dict[str, Any]:
     """Times each contender ``rounds`` times, in turns: {name: median, quartiles, least and greatest in ms, n, first
