@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 Call = Callable[[], Any]
-KINDS = {"tensorflow": ("graph", "XLA"), "jax": ("jit", "eager"), "torch": ("torch.compile", "eager")}
+KINDS = {"tensorflow": ("graph", "XLA"), "jax": ("jit", "eager"), "torch": ("eager", "torch.compile")}
 
 
 def program(kind: str, layer: Any, x: Any) -> Call:
