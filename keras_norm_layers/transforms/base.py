@@ -125,7 +125,7 @@ class ValueTransform(Transform):
 
 
 class ColorTransform(ValueTransform):
-    """A transform by one affine map of the colours an image, then a clip to ``value_range``.
+    """A transform by one affine map of the colours an image, and a clip where the result may leave ``value_range``.
 
     It commutes with interpolation, so geometric transforms on both sides of it share one resampling.
     """
