@@ -57,6 +57,12 @@ def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
     return images if divisor is None else images / divisor
 
 
+def correlate(images: Any, kernel: Any) -> Any:
+    """Images (N, H, W, C) and a ``kernel`` (h, w, C, out), where it lies inside: (N, H - h + 1, W - w + 1, out)."""
+    order = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=order, precision="highest")
+
+
 def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
     """``step`` of ``step`` of ... a tensor, as a loop: unrolled, a compiler would repeat each step in the next."""
     return jax.lax.fori_loop(0, times, lambda _, x: step(x), state)
@@ -98,6 +104,19 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     return (jax.lax.fori_loop(0, n, step, tables) if n else tables).reshape(n, channels, size)
 
 
+def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable[..., Any], own: bool) -> Any:
+    """``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as they are elsewhere, computed image by
+    image and only for those; ``values`` are tensors (N, ...). Returns the images, and whether they are a new tensor.
+    """
+
+    def one(given: Any) -> Any:
+        image, open_, of_one = given
+        batch = {name: value[None] for name, value in of_one.items()}
+        return jax.lax.cond(open_ > 0.5, lambda: change(batch, image[None])[0], lambda: image)
+
+    return jax.lax.map(one, (images, gate, dict(values))), True
+
+
 def look_up(table: Any, places: Any) -> Any:
     """The entries of a vector at int32 places of any shape; none may lie outside."""
     return table.at[places].get(mode="promise_in_bounds")
@@ -137,6 +156,11 @@ def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -
     corner = clip(corner, 0, pixels.shape[0] - 1 - down - right)
     steps = (0, right, down, down + right)
     return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps]
+
+
+def on_host(x: Any) -> bool:
+    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
+    return False
 
 
 def fuses() -> bool:

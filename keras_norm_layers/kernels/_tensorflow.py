@@ -96,6 +96,11 @@ def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
     return images if divisor is None else images / divisor
 
 
+def correlate(images: Any, kernel: Any) -> Any:
+    """Images (N, H, W, C) and a ``kernel`` (h, w, C, out), where it lies inside: (N, H - h + 1, W - w + 1, out)."""
+    return tf.nn.conv2d(images, kernel, 1, "VALID")
+
+
 def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
     """``step`` of ``step`` of ... a tensor, as a loop: unrolled, a compiler would repeat each step in the next."""
     invariants = (tf.TensorShape([]), state.shape)
@@ -139,6 +144,20 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     return tf.reshape(tables, (n, channels, size))
 
 
+def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable[..., Any], own: bool) -> Any:
+    """``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as they are elsewhere, computed image by
+    image and only for those; ``values`` are tensors (N, ...). Returns the images, and whether they are a new tensor.
+    """
+
+    def one(given: Any) -> Any:
+        image, open_, of_one = given
+        batch = {name: value[None] for name, value in of_one.items()}
+        return tf.cond(open_ > 0.5, lambda: change(batch, image[None])[0], lambda: image)
+
+    result = tf.map_fn(one, (images, gate, dict(values)), fn_output_signature=images.dtype)
+    return tf.ensure_shape(result, images.shape), True
+
+
 def look_up(table: Any, places: Any) -> Any:
     """The entries of a vector at int32 places of any shape; none may lie outside."""
     return tf.gather(table, places)
@@ -177,6 +196,11 @@ def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -
     # One clamp that changes nothing saves the four that XLA would put around the gathers.
     corner = clip(corner, 0, n * height * width - 1 - down - right)
     return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)]
+
+
+def on_host(x: Any) -> bool:
+    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
+    return False
 
 
 def fuses() -> bool:

@@ -128,6 +128,13 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
     return torch.broadcast_to(x, tuple(new_shape))
 
 
+def correlate(images: Any, kernel: Any) -> Any:
+    """Images (N, H, W, C) and a ``kernel`` (h, w, C, out), where it lies inside: (N, H - h + 1, W - w + 1, out)."""
+    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+        result = torch.nn.functional.conv2d(images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1))
+    return result.permute(0, 2, 3, 1)
+
+
 def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
     """``step`` of ``step`` of ... a tensor."""
     for _ in range(times):
@@ -164,6 +171,21 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     ones = torch.ones((), device=places.device).expand(cells.numel())
     counted = torch.zeros(n * channels * size, device=places.device).index_add_(0, cells.reshape(-1), ones)
     return counted.reshape(n, channels, size)
+
+
+def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable[..., Any], own: bool) -> Any:
+    """``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as they are elsewhere, computed only for
+    those, and written over them where they are our ``own``. Returns the images, and whether they are now.
+    """
+    if fuses():
+        return change(values, images), False  # a closed gate is the identity
+    rows = torch.nonzero(gate > 0.5)[:, 0]
+    if not len(rows):
+        return images, own
+    changed = change({name: value[rows] for name, value in values.items()}, images[rows])
+    if own and not images.requires_grad and not changed.requires_grad:
+        return images.index_copy_(0, rows, changed), True
+    return images.index_copy(0, rows, changed), True
 
 
 def look_up(table: Any, places: Any) -> Any:
@@ -240,6 +262,11 @@ def unit_interval(a: Any) -> Any:
     return (a >> 8).to(torch.float32) * (2.0**-24)
 
 
+def on_host(x: Any) -> bool:
+    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
+    return x.device.type == "cpu"
+
+
 def fuses() -> bool:
     """True while ``torch.compile`` reads the code: then plain indexing is fastest, and ``grid_sample`` is not."""
     return torch.compiler.is_compiling()
@@ -308,7 +335,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
         try:
             if not cache:
-                cache.append(torch.compile(function))
+                cache.append(torch.compile(function, fullgraph=True))  # pieces would be slower than eager
             return cache[0](*args)
         except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
             result = function(*args)  # an error of the function itself is raised here, as it is

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 FRAMEWORKS = ("tensorflow", "jax", "torch")
+_namespaces: dict[str, Any] = {}  # torch.compile cannot read an import, so it must find the module here
 HOST_LOCK = threading.Lock()  # around state that several threads of tf.data may change
 
 
@@ -41,9 +42,11 @@ def namespace(x: Any) -> Any:
 
 def namespace_named(name: str) -> Any:
     """The namespace module of a library by its name: "tensorflow", "jax" or "torch"."""
-    if name not in FRAMEWORKS:
-        raise ValueError(f"keras_norm_layers runs on the backends {FRAMEWORKS}; the Keras backend is {name!r}.")
-    return importlib.import_module(f"keras_norm_layers.kernels._{name}")
+    if name not in _namespaces:
+        if name not in FRAMEWORKS:
+            raise ValueError(f"keras_norm_layers runs on the backends {FRAMEWORKS}; the Keras backend is {name!r}.")
+        _namespaces[name] = importlib.import_module(f"keras_norm_layers.kernels._{name}")
+    return _namespaces[name]
 
 
 def is_foreign(x: Any) -> bool:

@@ -119,6 +119,8 @@ class ValueTransform(Transform):
         value_range: the least and the greatest value that images may have, (0, 255) by default.
     """
 
+    costly = False  # True: so slow that a choice had better run it for the chosen images only
+
     def __init__(self, *, value_range: tuple[float, float] = (0, 255), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.value_range = validation.check_value_range(type(self).__name__, value_range)

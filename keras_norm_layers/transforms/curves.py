@@ -256,6 +256,8 @@ class Equalization(PixelTransform):
     [0.0, 170.0, 170.0, 255.0]
     """
 
+    costly = True
+
     def __init__(
         self,
         value_range: tuple[float, float] = (0, 255),

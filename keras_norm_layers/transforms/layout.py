@@ -22,6 +22,17 @@ class Node:
     gates: tuple[tuple[int, int], ...] = ()
 
 
+class Drawn(dict):
+    """The parameters of a node by name: float32 (N,), or (N, C) where drawn a channel.
+
+    ``gate`` is a tensor (N,), 0 where the node leaves an image alone, or None: it acts on all of them.
+    """
+
+    def __init__(self, values: dict[str, Any], gate: Any = None) -> None:
+        super().__init__(values)
+        self.gate = gate
+
+
 class Layout:
     """The slots of a list of transforms.
 
@@ -64,14 +75,14 @@ class Layout:
         for name, spec in transform.specs().items():
             yield name, spec, self.channels if spec.per_channel else 1
 
-    def parameters(self, u: Any, strength: Any) -> list[dict[str, Any]]:
-        """The parameters of each node, by its number: float32 (N,), or (N, C) where drawn a channel.
+    def parameters(self, u: Any, strength: Any) -> list[Drawn]:
+        """The parameters of each node, by its number.
 
         ``u`` is the draw (N, slots), ``strength`` a number or scalar tensor in [0, 1].
         """
         xp = backend.namespace(u)
         opened: dict[int, list[Any]] = {}
-        values: list[dict[str, Any]] = []
+        values: list[Drawn] = []
         slot = 0
         for number, node in enumerate(self.nodes):
             transform = node.transform
@@ -87,7 +98,7 @@ class Layout:
                 gate = both(gate, opened[choice][branch])
             on = strength if gate is None or transform.kind == "choice" else strength * gate
             specs = transform.specs()
-            values.append({name: specs[name].quantile(v, _like(on, v)) for name, v in drawn.items()})
+            values.append(Drawn({name: specs[name].quantile(v, _like(on, v)) for name, v in drawn.items()}, gate))
             if transform.kind == "choice":
                 opened[number] = [both(gate, branch) for branch in transform.gates(values[number])]
         return values

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from keras_norm_layers.kernels import backend, color, matrices, pixels, points, resample
-from keras_norm_layers.transforms.layout import Layout
+from keras_norm_layers.transforms.layout import Drawn, Layout
 
-Parameters = list[dict[str, Any]]
+Parameters = list[Drawn]
 
 
 class Resampling(NamedTuple):
@@ -208,7 +208,8 @@ class Plan:
 
         for number, maps_before in stage.steps:
             transform, values = self.transforms[number], parameters[number]
-            if transform.kind == "color" and not transform.looks:
+            alone = maps_before == len(stage.maps) and _for_some(transform, values, source)
+            if transform.kind == "color" and not transform.looks and not alone:
                 colors.append(transform.color(values, None))
                 continue
             seen = view(maps_before)
@@ -216,11 +217,17 @@ class Plan:
             # A compiler may repeat an expression for each use that is made of it: a warp is one too much.
             if not as_given and (stage.maps or not getattr(transform, "pointwise", False)):
                 seen = pixels.materialize(seen)
-            views[maps_before] = (seen, len(colors), views[maps_before][2])
-            if transform.kind == "color":
+            own = views[maps_before][2]
+            views[maps_before] = (seen, len(colors), own)
+            if alone:
+                change = _recolored(transform) if transform.kind == "color" else transform.change
+                seen, own = backend.namespace(seen).change_some(values.gate, seen, values, change, own)
+            elif transform.kind == "color":
                 colors.append(transform.color(values, seen))
                 continue
-            views, colors = {len(stage.maps): (self._changed(number, values, seen, parameters), 0, False)}, []
+            else:
+                seen, own = self._changed(number, values, seen, parameters), False
+            views, colors = {len(stage.maps): (seen, 0, own)}, []
             given = False
         return view(len(stage.maps))
 
@@ -333,6 +340,20 @@ class Plan:
                 projective=any(self.transforms[n].projective for n in stage.maps),
             )
         return result
+
+
+def _for_some(transform: Any, values: Drawn, images: Any) -> bool:
+    """Whether it is worth while to change those images alone whose gate is open: it costs a copy of them, and a
+    compiler the fusion with what stands beside.
+    """
+    if values.gate is None or transform.kind not in ("color", "pixel"):
+        return False
+    return transform.costly if backend.namespace(images).fuses() else backend.namespace(images).on_host(images)
+
+
+def _recolored(transform: Any) -> Callable[[Drawn, Any], Any]:
+    """A colour transform as a change of images."""
+    return lambda values, images: color.apply(images, transform.color(values, images))
 
 
 def sides(images: Any) -> tuple[Any, Any]:
