@@ -101,11 +101,30 @@ def test_torch_compile_equals_eager(monkeypatch):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")  # torch's compiler imports torch's own
+@all_random
+def test_torch_compile_reads_the_pass_as_one_graph(name, monkeypatch):
+    import torch
+
+    compile, read = torch.compile, []
+
+    def without_code(function, **options):  # reading is what may fail; to make code of it takes minutes
+        read.append(options)
+        return compile(function, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", without_code)
+    monkeypatch.setattr(backend.namespace_named("torch"), "_compiler_wanted", lambda args: True)
+    layer = random_layer(name)
+    apply(layer, images(4), quantiles(layer, 4))  # a warning, an error here, would say that it could not be read whole
+    assert read == [{"fullgraph": True}]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
 def test_on_a_cpu_torch_compiles_only_when_told_to(monkeypatch):
     import torch
 
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compiled.append(function) or function)
     for wish, number in ((None, 0), ("auto", 0), ("0", 0), ("1", 1)):
         if wish is None:
             monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE", raising=False)
@@ -120,11 +139,11 @@ def test_on_a_cpu_torch_compiles_only_when_told_to(monkeypatch):
 def test_where_torch_compile_fails_there_is_one_warning_and_the_eager_result(when, monkeypatch):
     import torch
 
-    def fails(*args):
+    def fails(*args, **options):
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
-    monkeypatch.setattr(torch, "compile", fails if when == "made" else lambda function: fails)
+    monkeypatch.setattr(torch, "compile", fails if when == "made" else lambda function, **options: fails)
     layer = RANDOM["rotation"](seed=7)
     layer.build((None, catalogue.HEIGHT, catalogue.WIDTH, 3))
     x, u = images(2), quantiles(layer, 2)

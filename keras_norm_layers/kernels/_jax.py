@@ -21,6 +21,11 @@ def asarray(x: Any, dtype: str | None = None) -> Any:
     return jnp.asarray(x, dtype)
 
 
+def constant(make: Callable[..., Any], *args: Any) -> Any:
+    """The NumPy array that ``make(*args)`` gives, as a tensor: a constant of a compiled program."""
+    return jnp.asarray(make(*args))
+
+
 def cast(x: Any, dtype: str) -> Any:
     """``x`` as ``dtype``, fractions cut off; for a cast that rounds and saturates see ``pixels.saturate``."""
     return x.astype(dtype)
@@ -36,8 +41,8 @@ def shape(x: Any) -> tuple[Any, ...]:
     return x.shape
 
 
-def clip(x: Any, low: Any, high: Any) -> Any:
-    """``x`` cut to [low, high]."""
+def clip(x: Any, low: Any, high: Any, own: bool = False) -> Any:
+    """``x`` cut to [low, high]; ``own``, that nobody else holds it, means nothing to a compiler."""
     return jnp.minimum(jnp.maximum(x, low), high)
 
 

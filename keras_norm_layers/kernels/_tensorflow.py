@@ -29,6 +29,11 @@ def asarray(x: Any, dtype: str | None = None) -> Any:
     return x if dtype is None else cast(x, dtype)
 
 
+def constant(make: Callable[..., Any], *args: Any) -> Any:
+    """The NumPy array that ``make(*args)`` gives, as a tensor: a constant of a compiled program."""
+    return tf.constant(make(*args))
+
+
 def cast(x: Any, dtype: str) -> Any:
     """``x`` as ``dtype``, fractions cut off; for a cast that rounds and saturates see ``pixels.saturate``."""
     return tf.cast(x, dtype)
@@ -45,9 +50,24 @@ def shape(x: Any) -> tuple[Any, ...]:
     return tuple(dynamic[i] if n is None else n for i, n in enumerate(static))
 
 
-def clip(x: Any, low: Any, high: Any) -> Any:
-    """``x`` cut to [low, high]."""
+def clip(x: Any, low: Any, high: Any, own: bool = False) -> Any:
+    """``x`` cut to [low, high]; ``own``, that nobody else holds it, means nothing to a compiler."""
     return tf.minimum(tf.maximum(x, low), high)
+
+
+def floor_own(x: Any) -> Any:
+    """``floor`` of a tensor that nobody else holds."""
+    return tf.floor(x)
+
+
+def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
+    """a * of_a + b * of_b, where nobody else holds ``a``."""
+    return a * of_a + b * of_b
+
+
+def where_rows(condition: Any, a: Any, b: Any) -> Any:
+    """The entries (N, ...) of ``a`` where the condition (N,) holds, else those of ``b``, which nobody else holds."""
+    return tf.where(tf.reshape(condition, (-1, *[1] * (len(b.shape) - 1))), a, b)
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from typing import Any, Callable
@@ -11,17 +12,26 @@ import torch
 
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
-MASK = 0xFFFFFFFF
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
 NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
 # Below this many values a batch costs less in eager torch than the compiler's start does over a whole training.
 COMPILE_FROM = 1 << 20
+_passes = itertools.count()
+# From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
+COPY_FROM = 1 << 10
+EXACT = 1e-5  # so far a sine may be from 0 or 1 in a turn by quarters
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
     """``x`` as a tensor on Keras's device, cast to ``dtype`` if one is given."""
     x = keras.ops.convert_to_tensor(x)
     return x if dtype is None else cast(x, dtype)
+
+
+@torch.compiler.assume_constant_result
+def constant(make: Callable[..., Any], *args: Any) -> Any:
+    """The NumPy array that ``make(*args)`` gives, as a tensor: a constant of a compiled program."""
+    return asarray(make(*args))
 
 
 def cast(x: Any, dtype: str) -> Any:
@@ -82,11 +92,53 @@ def maximum(a: Any, b: Any) -> Any:
     return torch.clamp(a, min=b) if isinstance(b, (int, float)) else torch.maximum(*_pair(a, b))
 
 
-def clip(x: Any, low: Any, high: Any) -> Any:
-    """``x`` cut to [low, high]."""
+def clip(x: Any, low: Any, high: Any, own: bool = False) -> Any:
+    """``x`` cut to [low, high]; ``own``: nobody else holds it, so it may be written over."""
     if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-        return torch.clamp(x, low, high)
+        return torch.clamp_(x, low, high) if own and not x.requires_grad else torch.clamp(x, low, high)
     return minimum(maximum(x, low), high)
+
+
+def floor_own(x: Any) -> Any:
+    """``floor`` of a tensor that nobody else holds."""
+    return torch.floor(x) if x.requires_grad else torch.floor_(x)
+
+
+def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
+    """a * of_a + b * of_b, where nobody else holds ``a``."""
+    if a.requires_grad or b.requires_grad:
+        return a * of_a + b * of_b
+    return a.mul_(of_a).addcmul_(b, of_b)
+
+
+def where_rows(condition: Any, a: Any, b: Any) -> Any:
+    """The entries (N, ...) of ``a`` where the condition (N,) holds, else those of ``b``, which nobody else holds."""
+    if not on_host(b) or fuses() or b.requires_grad:
+        return torch.where(condition.reshape(-1, *[1] * (b.ndim - 1)), a, b)
+    rows = torch.nonzero(condition)[:, 0]
+    return b.index_copy_(0, rows, a[rows]) if len(rows) else b
+
+
+def shifted_sum(rows: Any, weights: list[Any], axis: int, step: int) -> Any:
+    """The sum of a tensor (N, ...) moved by multiples of ``step`` along an axis, 0 coming in, each times a weight, a
+    number or (N,). Added up in one new tensor.
+    """
+    length = rows.shape[axis]
+
+    def product(total: Any, part: Any, weight: Any) -> Any:
+        if isinstance(weight, (int, float)):
+            return part * weight if total is None else total.add_(part, alpha=weight)
+        weight = weight.reshape(-1, *[1] * (rows.ndim - 1))
+        return part * weight if total is None else total.addcmul_(part, weight)
+
+    total = product(None, rows, weights[len(weights) // 2])
+    for number, weight in enumerate(weights):
+        shift = (number - len(weights) // 2) * step
+        size = length - (shift if shift > 0 else -shift)  # `abs` is torch's here
+        if shift and size > 0:
+            into, out_of = max(0, -shift), max(0, shift)
+            product(total.narrow(axis, into, size), rows.narrow(axis, out_of, size), weight)
+    return total
 
 
 def _axes(x: Any, axis: Any) -> Any:
@@ -182,10 +234,23 @@ def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable
     rows = torch.nonzero(gate > 0.5)[:, 0]
     if not len(rows):
         return images, own
+    if len(rows) == len(images):
+        return change(values, images), False
     changed = change({name: value[rows] for name, value in values.items()}, images[rows])
     if own and not images.requires_grad and not changed.requires_grad:
         return images.index_copy_(0, rows, changed), True
     return images.index_copy(0, rows, changed), True
+
+
+def fill_where(mask: Any, images: Any, fill: Callable[[Any, Any], Any]) -> Any:
+    """The images (N, H, W, C), and where the mask (N, H, W, 1) holds what ``fill`` gives for numbers of images and of
+    values in them, two integer tensors (K, 1) and (K, C): computed for these alone.
+    """
+    n, _, _, channels = images.shape
+    rows, places = torch.nonzero(mask.reshape(n, -1), as_tuple=True)
+    numbers = places[:, None] * channels + torch.arange(channels, device=images.device)
+    filled = fill(rows[:, None], numbers)
+    return images.reshape(n, -1, channels).index_put((rows, places), filled).reshape(images.shape)
 
 
 def look_up(table: Any, places: Any) -> Any:
@@ -238,13 +303,13 @@ def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: b
 
 
 def words(x: Any) -> Any:
-    """``x`` as 32-bit words for integer hashing, held in int64: torch has no full uint32 arithmetic."""
-    return x.to(torch.int64) & MASK
+    """``x`` as 32-bit words for integer hashing, held in int32, whose sums wrap around: torch's uint32 cannot add."""
+    return x.to(torch.int32)
 
 
 def add_words(a: Any, b: Any) -> Any:
     """a + b modulo 2^32."""
-    return (a + b) & MASK
+    return a + b
 
 
 def xor_words(a: Any, b: Any) -> Any:
@@ -254,12 +319,12 @@ def xor_words(a: Any, b: Any) -> Any:
 
 def rotate_words(a: Any, bits: int) -> Any:
     """``a`` rotated left by ``bits``."""
-    return ((a << bits) & MASK) | (a >> (32 - bits))
+    return (a << bits) | ((a >> (32 - bits)) & ((1 << bits) - 1))  # the sign moves in from the left
 
 
 def unit_interval(a: Any) -> Any:
     """The top 24 bits of each word as a float32 in [0, 1)."""
-    return (a >> 8).to(torch.float32) * (2.0**-24)
+    return ((a >> 8) & 0xFFFFFF).to(torch.float32) * (2.0**-24)
 
 
 def on_host(x: Any) -> bool:
@@ -289,6 +354,38 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
     grid = x[None, None, :, None] * m[:, None, None, :, 0]
     grid = grid + (y[None, :, None, None] * m[:, None, None, :, 1] + m[:, None, None, :, 2])
     return _sample(images, grid, fill_mode, fill_value)
+
+
+def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int]) -> Any:
+    """Images (N, H, W, C) seen through maps (N, 3, 3) that only mirror, turn by quarters and shift by whole pixels, or
+    None where a map does more, or looks beyond the border: slice by slice, in the speed of a copy.
+    """
+    n, *inside, channels = images.shape
+    if images.requires_grad or not on_host(images) or outside[0] * outside[1] < COPY_FROM:
+        return None
+    maps = inverse[:, :2].detach().to(torch.float64)
+    linear = torch.round(maps[:, :, :2])
+    corner = torch.tensor([(size - 1) / 2 for size in outside[::-1]], dtype=torch.float64)
+    middle = torch.tensor([(size - 1) / 2 for size in inside[::-1]], dtype=torch.float64)
+    first = middle + maps[:, :, 2] - (linear @ corner)
+    last = first + (linear @ (2.0 * corner))
+    start, end = torch.round(first), torch.round(last)
+    size = torch.tensor(inside[::-1], dtype=torch.float64)
+    fits = (torch.minimum(start, end) >= 0.0).all() and (torch.maximum(start, end) < size).all()
+    exact = (maps[:, :, :2] - linear).abs().max() < EXACT and (first - start).abs().max() < 100 * EXACT
+    if not n or not (fits and exact) or (linear.abs().sum(2) != 1).any() or (linear.abs().sum(1) != 1).any():
+        return None
+    result = torch.empty((n, *outside, channels), dtype=images.dtype)
+    turned = linear[:, 0, 0] == 0.0
+    lowest, highest = torch.minimum(start, end).to(torch.int64), torch.maximum(start, end).to(torch.int64) + 1
+    for image, out, (x, y), (to_x, to_y), turn, (left, up) in zip(
+        images, result, lowest.tolist(), highest.tolist(), turned.tolist(), (start > end).tolist()
+    ):
+        part = image[y:to_y, x:to_x]
+        axes = [axis for axis, back in ((0, up), (1, left)) if back]
+        part = part.flip(axes) if axes else part
+        out.copy_(part.transpose(0, 1) if turn else part)
+    return result
 
 
 def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
@@ -326,6 +423,18 @@ def _compiler_wanted(args: tuple[Any, ...]) -> bool:
     return max(t.numel() for t in tensors) >= COMPILE_FROM and any(t.device.type != "cpu" for t in tensors)
 
 
+def _of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` behind code of its own: torch counts compilations by the code, gives up after eight, and takes for
+    variable what differs from one to the next.
+    """
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    call.__code__ = call.__code__.replace(co_name=f"one_pass_{next(_passes)}")
+    return call
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` under ``torch.compile`` where ``_compiler_wanted``; eager elsewhere, and where that fails."""
     cache: list[Callable[..., Any]] = []
@@ -335,7 +444,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
         try:
             if not cache:
-                cache.append(torch.compile(function, fullgraph=True))  # pieces would be slower than eager
+                cache.append(torch.compile(_of_its_own(function), fullgraph=True))  # pieces would be slower than eager
             return cache[0](*args)
         except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
             result = function(*args)  # an error of the function itself is raised here, as it is

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_norm_layers.kernels import color
+from keras_norm_layers.kernels import color, pixels
 from keras_norm_layers.kernels.backend import namespace
 
 GREY_LEVELS = 255.0
@@ -65,7 +65,7 @@ def hue(images: Any, turns: Any, low: float, high: float) -> Any:
 
     centres = (0.0, 2.0, -2.0)
     if xp.fuses():  # compilers write the three channels of a pixel faster than they join three images
-        turned = channel(xp.asarray(np.array(centres, "float32")))
+        turned = channel(xp.constant(pixels.vector, centres))
     else:
         turned = xp.concat([channel(centre) for centre in centres], -1)
     # Exactly the image where nothing turns; by a product, for XLA does not vectorize this with a selection.
@@ -79,8 +79,8 @@ def posterize(images: Any, bits: Any, low: float, high: float) -> Any:
     scale = GREY_LEVELS / (high - low)
     down = color.Color(scale / step, (NEARLY - low * scale) / step, step * 0.0, GREY_LEVELS / step)
     up = color.Color(step / scale, step * 0.0 + low)
-    levels = color.apply(xp.floor(color.apply(images, down)), up)
-    return xp.where(per_image(step[:, 0]) < 1.5, images, levels)
+    levels = color.apply(xp.floor_own(color.apply(images, down)), up, own=True)
+    return xp.where_rows(step[:, 0] < 1.5, images, levels)
 
 
 def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -> Any:

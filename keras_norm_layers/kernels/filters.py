@@ -27,6 +27,8 @@ def _shifted_sum(xp: Any, rows: Any, weights: list[Any], axis: int, step: int) -
     length, margin = shape[axis], (len(weights) // 2) * step
     if not margin:
         return rows * _spread(weights[0])
+    if not xp.fuses():
+        return xp.shifted_sum(rows, weights, axis, step)
     shape[axis] = margin
     zeros = xp.broadcast_to(xp.asarray(0.0, "float32"), tuple(shape))
     padded = xp.concat([zeros, rows, zeros], axis)
@@ -40,6 +42,22 @@ def _shifted_sum(xp: Any, rows: Any, weights: list[Any], axis: int, step: int) -
 
 def _spread(weight: Any) -> Any:
     return weight if isinstance(weight, (int, float)) else weight[:, None, None]
+
+
+def mirrored(images: Any, margin: int) -> Any:
+    """Images (N, H, W, C) with ``margin`` pixels more on each side, mirrored about the outermost: H, W > margin."""
+    xp = namespace(images)
+    for axis in (1, 2):
+        before = [_pixel(images, axis, place) for place in range(margin, 0, -1)]
+        after = [_pixel(images, axis, -1 - place) for place in range(1, margin + 1)]
+        images = xp.concat([*before, images, *after], axis)
+    return images
+
+
+def _pixel(images: Any, axis: int, place: int) -> Any:
+    """One row or column, counted from the end where ``place`` is negative, of thickness 1."""
+    part = slice(place, place + 1)  # never -1, whose end would be 0
+    return images[:, part] if axis == 1 else images[:, :, part]
 
 
 def gaussian(sigma: Any, size: int) -> list[Any]:

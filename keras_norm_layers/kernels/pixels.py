@@ -9,6 +9,11 @@ import numpy as np
 from keras_norm_layers.kernels.backend import namespace
 
 
+def vector(numbers: Any) -> np.ndarray:
+    """A number, or a tuple of numbers, as a float32 array: for ``constant``."""
+    return np.array(numbers, "float32")
+
+
 def saturate(images: Any, dtype: str) -> Any:
     """Images as ``dtype``: for integers rounded (half to even) and cut to their range, never wrapped around."""
     xp = namespace(images)

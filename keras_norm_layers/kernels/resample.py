@@ -63,6 +63,10 @@ def warp(
         x, y = coordinates(through, inside, outside, projective, displacement)
         return interpolate.read(images, x, y, interpolation, fill_mode, fill_value)
 
+    if interpolation == "nearest" and not xp.fuses() and not projective and displacement is None:
+        copied = xp.copy_exactly(images, inverse, outside)
+        if copied is not None:
+            return copied
     if samples == 1 or interpolation == "nearest":
         return seen(inverse)
     if not xp.fuses():

@@ -52,7 +52,7 @@ def uniform_field(key: Any, shape: tuple[Any, ...], stream: int = 0) -> Any:
     """
     xp = namespace(key)
     count = math.prod(shape) if all(isinstance(side, int) for side in shape) else xp.product(shape)
-    first, second = _pairs(xp, key, (count + 1) // 2, stream)
+    first, second = _pairs(xp, key[:, None], xp.arange((count + 1) // 2, "int32", like=key)[None, :], stream)
     numbers = xp.concat([first, second], 1)[:, :count]
     return xp.reshape(numbers, (xp.shape(key)[0], *shape))
 
@@ -64,16 +64,27 @@ def normal_field(key: Any, shape: tuple[Any, ...], stream: int = 0) -> Any:
     """
     xp = namespace(key)
     count = math.prod(shape) if all(isinstance(side, int) for side in shape) else xp.product(shape)
-    first, second = _pairs(xp, key, (count + 1) // 2, stream)
+    first, second = _pairs(xp, key[:, None], xp.arange((count + 1) // 2, "int32", like=key)[None, :], stream)
     radius = xp.sqrt(-2.0 * xp.log(1.0 - first))  # 1 - u lies in (0, 1]
     angle = (2.0 * math.pi) * second
     numbers = xp.concat([radius * xp.cos(angle), radius * xp.sin(angle)], 1)[:, :count]
     return xp.reshape(numbers, (xp.shape(key)[0], *shape))
 
 
-def _pairs(xp: Any, key: Any, count: Any, stream: int) -> tuple[Any, Any]:
-    """Two uniform numbers for each of ``count`` places of each image: both words of a hash."""
-    bits = xp.words(xp.cast(key * 2.0**24, "int32"))[:, None]
-    places = xp.words(xp.arange(count, "int32", like=key))[None, :]
-    x, y = threefry2x32(xp, (bits, xp.words(xp.asarray(stream + 1))), (places, 0))
+def normal_at(key: Any, size: int, places: Any, stream: int = 0) -> Any:
+    """What ``normal_field`` has at some places of a field of ``size`` numbers: of the fields of keys (K, 1), at
+    integer places (K, ...): float32 (K, ...).
+    """
+    xp = namespace(key)
+    half = (size + 1) // 2
+    second_half = places >= half
+    first, second = _pairs(xp, key, places - half * xp.cast(second_half, "int64"), stream)
+    angle = (2.0 * math.pi) * second
+    return xp.sqrt(-2.0 * xp.log(1.0 - first)) * xp.where(second_half, xp.sin(angle), xp.cos(angle))
+
+
+def _pairs(xp: Any, key: Any, places: Any, stream: int) -> tuple[Any, Any]:
+    """Two uniform numbers for each of the integer ``places`` in the field of a ``key``: both words of a hash."""
+    bits = xp.words(xp.cast(key * 2.0**24, "int32"))
+    x, y = threefry2x32(xp, (bits, xp.words(xp.asarray(stream + 1))), (xp.words(places), 0))
     return xp.unit_interval(x), xp.unit_interval(y)

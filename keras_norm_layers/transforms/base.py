@@ -27,6 +27,7 @@ class Transform(RandomLayer):
 
     kind = ""
     channels: int | None = None  # the number of channels that images must have; None: any
+    costly = False  # True: a change of values so slow that a choice had better run it for the chosen images only
 
     def __init__(self, *, p: float = 1.0, same_on_batch: bool = False, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
@@ -118,8 +119,6 @@ class ValueTransform(Transform):
     Args:
         value_range: the least and the greatest value that images may have, (0, 255) by default.
     """
-
-    costly = False  # True: so slow that a choice had better run it for the chosen images only
 
     def __init__(self, *, value_range: tuple[float, float] = (0, 255), **kwargs: Any) -> None:
         super().__init__(**kwargs)

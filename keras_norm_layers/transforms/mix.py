@@ -105,4 +105,4 @@ class CutMix(MixTransform):
 def _blend(weight: Any, batch: Any, other: Any) -> Any:
     xp = backend.namespace(batch)
     weight = xp.reshape(weight, (-1, *[1] * (len(batch.shape) - 1)))
-    return weight * batch + (1.0 - weight) * other
+    return xp.weighted(other, 1.0 - weight, batch, weight)

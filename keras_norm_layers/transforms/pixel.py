@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from keras_norm_layers import validation
@@ -50,9 +51,9 @@ class RandomSharpness(PixelTransform):
     def change(self, params: dict[str, Any], images: Any) -> Any:
         xp = backend.namespace(images)
         # The kernel is 1/13 everywhere, which is separable, and 4/13 more in the middle.
-        smooth = filters.convolve(images, [1.0 / 13.0] * 3, [1.0] * 3) + images * (4.0 / 13.0)
+        smooth = filters.convolve(images, [1.0 / 13.0] * 3, [1.0] * 3)
         blend = (1.0 - 2.0 * params["factor"])[:, None, None, None]
-        return xp.clip(images + blend * (smooth - images), *self.value_range)
+        return xp.clip(xp.weighted(smooth, blend, images, 1.0 - blend * (9.0 / 13.0)), *self.value_range, own=True)
 
 
 @serializable
@@ -111,7 +112,7 @@ class RandomGaussianBlur(PixelTransform):
         weights = (
             filters.gaussian(params["on"] * params[name], taps) for name, taps in zip(("across", "down"), self._taps)
         )
-        return backend.namespace(images).clip(filters.convolve(images, *weights), *self.value_range)
+        return backend.namespace(images).clip(filters.convolve(images, *weights), *self.value_range, own=True)
 
 
 @serializable
@@ -174,13 +175,19 @@ class RandomErasing(PixelTransform):
             pixels.interval(params[side], params[place], length)
             for side, place, length in (("width", "x", shape[2]), ("height", "y", shape[1]))
         ]
-        if self.fill_value is None:
-            fill = threefry.normal_field(params["noise"], shape[1:]) * self.value_range[1]
-        else:
-            fill = xp.asarray(self.fill_value, "float32")
-        fill = xp.clip(fill, *self.value_range)
         covered = pixels.rectangle(images, *bounds) & (params["on"] > 0.5)[:, None, None, None]
-        return xp.where(covered, fill, images)
+        if self.fill_value is not None:
+            return xp.where(covered, xp.clip(xp.constant(pixels.vector, self.fill_value), *self.value_range), images)
+        if xp.fuses() or not xp.on_host(images):
+            return xp.where(covered, self._noise(threefry.normal_field(params["noise"], shape[1:])), images)
+
+        def fill(rows: Any, places: Any) -> Any:  # a hash for each number is dear where nothing fuses it
+            return self._noise(threefry.normal_at(params["noise"][rows], math.prod(shape[1:]), places))
+
+        return xp.fill_where(covered, images, fill)
+
+    def _noise(self, normal: Any) -> Any:
+        return backend.namespace(normal).clip(normal * self.value_range[1], *self.value_range)
 
 
 @serializable

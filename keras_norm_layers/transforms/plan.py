@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from keras_norm_layers.kernels import backend, color, matrices, pixels, points, resample
-from keras_norm_layers.transforms.layout import Drawn, Layout
+from keras_norm_layers.transforms.layout import Drawn, Layout, both
 
 Parameters = list[Drawn]
 
@@ -208,8 +208,8 @@ class Plan:
 
         for number, maps_before in stage.steps:
             transform, values = self.transforms[number], parameters[number]
-            alone = maps_before == len(stage.maps) and _for_some(transform, values, source)
-            if transform.kind == "color" and not transform.looks and not alone:
+            some = _chosen(transform, values, source) if maps_before == len(stage.maps) else None
+            if transform.kind == "color" and not transform.looks and some is None:
                 colors.append(transform.color(values, None))
                 continue
             seen = view(maps_before)
@@ -219,9 +219,9 @@ class Plan:
                 seen = pixels.materialize(seen)
             own = views[maps_before][2]
             views[maps_before] = (seen, len(colors), own)
-            if alone:
+            if some is not None:
                 change = _recolored(transform) if transform.kind == "color" else transform.change
-                seen, own = backend.namespace(seen).change_some(values.gate, seen, values, change, own)
+                seen, own = backend.namespace(seen).change_some(some, seen, values, change, own)
             elif transform.kind == "color":
                 colors.append(transform.color(values, seen))
                 continue
@@ -342,13 +342,18 @@ class Plan:
         return result
 
 
-def _for_some(transform: Any, values: Drawn, images: Any) -> bool:
-    """Whether it is worth while to change those images alone whose gate is open: it costs a copy of them, and a
-    compiler the fusion with what stands beside.
+def _chosen(transform: Any, values: Drawn, images: Any) -> Any:
+    """1 for the images that a transform changes and 0 for the others, (N,), where it is worth while to treat them
+    alone: it costs a copy of them, and a compiler the fusion with what stands beside. Else None.
     """
-    if values.gate is None or transform.kind not in ("color", "pixel"):
-        return False
-    return transform.costly if backend.namespace(images).fuses() else backend.namespace(images).on_host(images)
+    xp = backend.namespace(images)
+    if transform.kind not in ("color", "pixel"):
+        return None
+    if xp.fuses():
+        return values.gate if transform.costly else None
+    if not xp.on_host(images):
+        return None
+    return both(values.gate, values.get("on")) if transform.kind == "pixel" else values.gate
 
 
 def _recolored(transform: Any) -> Callable[[Drawn, Any], Any]:

@@ -164,7 +164,7 @@ class Beta:
         xp = namespace(u)
         half = xp.minimum(u, 1.0 - u) * (2.0 * (TABLE - 1))
         below = xp.minimum(xp.floor(half), TABLE - 2.0)
-        table, index = xp.asarray(_beta_table(self.alpha)), xp.cast(below, "int32")
+        table, index = xp.constant(_table, "beta", self.alpha), xp.cast(below, "int32")
         first, second = xp.take(table, index), xp.take(table, index + 1)
         y = first + (half - below) * (second - first)
         x = xp.exp(xp.log(xp.maximum(y, 1e-30)) / self.alpha)
@@ -185,7 +185,7 @@ class BetaMixture(Beta):
         xp = namespace(u)
         half = xp.minimum(u, 1.0 - u) * (2.0 * (TABLE - 1))
         below = xp.minimum(xp.floor(half), TABLE - 2.0)
-        table, index = xp.asarray(_mixture_table(self.lowest, self.alpha)), xp.cast(below, "int32")
+        table, index = xp.constant(_table, "mixture", self.lowest, self.alpha), xp.cast(below, "int32")
         first, second = xp.take(table, index), xp.take(table, index + 1)
         x = first + (half - below) * (second - first)
         return self.identity + strength * (xp.where(u < 0.5, x, 1.0 - x) - self.identity)
@@ -212,7 +212,7 @@ class Gamma:
         root = xp.sqrt(-xp.log(xp.maximum(1.0 - u, 2.0**-25)) / TAIL)
         place = xp.minimum(root, 1.0) * (TABLE - 1.0)
         below = xp.minimum(xp.floor(place), TABLE - 2.0)
-        table, index = xp.asarray(_gamma_table(self.alpha)), xp.cast(below, "int32")
+        table, index = xp.constant(_table, "gamma", self.alpha), xp.cast(below, "int32")
         first, second = xp.take(table, index), xp.take(table, index + 1)
         y = first + (place - below) * (second - first)
         value = xp.exp(xp.log(xp.maximum(y, 1e-30)) / min(self.alpha, 1.0))
@@ -242,7 +242,6 @@ LAST = 1.0 - 2.0**-22  # the float32 below 1 from which every backend's erfinv i
 TAIL = 17.5  # -log(1 - u) of the last u below 1 is 16.6
 
 
-@functools.cache
 def _beta_table(alpha: float) -> np.ndarray:
     """y = x^alpha at equally spaced values of the distribution function of beta(alpha, alpha) from 0 to 1/2.
 
@@ -255,7 +254,6 @@ def _beta_table(alpha: float) -> np.ndarray:
     return np.interp(np.linspace(0.0, 1.0, TABLE), function / function[-1], y).astype("float32")
 
 
-@functools.cache
 def _gamma_table(alpha: float) -> np.ndarray:
     """y = x^min(alpha, 1) of gamma(alpha) where the root of -log(1 - distribution function) has equal steps."""
     power = min(alpha, 1.0)
@@ -269,7 +267,6 @@ def _gamma_table(alpha: float) -> np.ndarray:
     return np.interp(TAIL * np.linspace(0.0, 1.0, TABLE) ** 2, survived, y).astype("float32")
 
 
-@functools.cache
 def _mixture_table(lowest: float, highest: float, parts: int = 128) -> np.ndarray:
     """x at equally spaced values of the mixture's distribution function from 0 to 1/2.
 
@@ -284,6 +281,17 @@ def _mixture_table(lowest: float, highest: float, parts: int = 128) -> np.ndarra
         mass = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(y))])
         function += 0.5 * mass / mass[-1] / parts
     return np.interp(np.linspace(0.0, 0.5, TABLE), function, x).astype("float32")
+
+
+TABLES = {
+    "beta": functools.cache(_beta_table),
+    "gamma": functools.cache(_gamma_table),
+    "mixture": functools.cache(_mixture_table),
+}
+
+
+def _table(name: str, *args: float) -> np.ndarray:
+    return TABLES[name](*args)
 
 
 def _each(per_channel: bool) -> str:

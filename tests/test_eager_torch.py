@@ -1,0 +1,152 @@
+"""What eager torch on a CPU does in ways of its own, because nothing fuses there: the same results, for less work."""
+
+import numpy as np
+import pytest
+from conftest import BACKEND
+
+import keras_norm_layers as knl
+from keras_norm_layers.kernels import matrices, resample, threefry
+from keras_norm_layers.kernels.backend import namespace_named, to_numpy
+from keras_norm_layers.transforms.base import PixelTransform
+
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="about eager torch; the others compile every pass")
+
+
+def tensor(array):
+    return namespace_named("torch").asarray(array)
+
+
+def photos(n, height=40, width=52, dtype="uint8"):
+    return np.random.default_rng(n).integers(0, 256, (n, height, width, 3)).astype(dtype)
+
+
+def exact_maps(n, quarter_turns, height, width):
+    """Mirrors and, between squares, quarter turns, as matrices (n, 3, 3)."""
+    rng = np.random.default_rng(3)
+    maps = np.zeros((n, 3, 3), "float32")
+    maps[:, 2, 2] = 1.0
+    for i in range(n):
+        signs = rng.choice([-1.0, 1.0], 2)
+        turned = quarter_turns and i % 2
+        maps[i, :2, :2] = np.array([[0, signs[0]], [signs[1], 0]] if turned else np.diag(signs))
+    return maps
+
+
+@pytest.mark.parametrize("quarter_turns", [False, True])
+@pytest.mark.parametrize("outside", [None, (33, 35)])
+def test_a_copy_is_what_reading_each_pixel_gives(quarter_turns, outside, monkeypatch):
+    height, width = (45, 45) if quarter_turns else (45, 53)
+    outside = outside or (height, width)
+    images = tensor(photos(8, height, width))
+    maps = exact_maps(8, quarter_turns, height, width)
+    slack = min(height - max(outside), width - max(outside)) // 2  # how far the window may be from the middle
+    if slack > 0:
+        maps[:, :2, 2] = np.random.default_rng(0).integers(-slack, slack + 1, (8, 2))
+    maps = tensor(maps)
+    copied = namespace_named("torch").copy_exactly(images, maps, outside)
+    assert copied is not None
+    assert copied.dtype == images.dtype
+    monkeypatch.setattr(namespace_named("torch"), "copy_exactly", lambda *args: None)
+    np.testing.assert_array_equal(copied, resample.warp(images, maps, "nearest", "nearest", size=outside))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rotation": 0.01},
+        {"shift": 0.25},  # between pixels
+        {"shift": 3.0},  # beyond the border
+        {"zoom": 1.05},
+        {"size": (20, 20)},  # small images are gathered faster
+    ],
+    ids=str,
+)
+def test_what_is_no_copy_is_left_to_interpolation(changed):
+    height, width = changed.get("size", (40, 52))
+    maps = np.tile(np.eye(3, dtype="float32"), (4, 1, 1))
+    maps[2, 0, 1] = changed.get("rotation", 0.0)
+    maps[2, 0, 2] = changed.get("shift", 0.0)
+    maps[2, 1, 1] = changed.get("zoom", 1.0)
+    found = namespace_named("torch").copy_exactly(tensor(photos(4, height, width)), tensor(maps), (height, width))
+    assert found is None
+
+
+def test_flips_crops_and_quarter_turns_are_copies(monkeypatch):
+    xp, results = namespace_named("torch"), []
+    copy = xp.copy_exactly
+    monkeypatch.setattr(xp, "copy_exactly", lambda *args: results.append(copy(*args)) or results[-1])
+    images = photos(6, 48, 48)
+    for transform in (knl.RandomFlip(seed=1), knl.RandomRot90(seed=1), knl.RandomCrop(40, 37, seed=1)):
+        transform(images)
+        assert len(results) == 1
+        assert results.pop() is not None
+
+
+def test_gradients_do_not_go_through_a_copy():
+    images = tensor(photos(2, dtype="float32")).requires_grad_()
+    maps = tensor(np.tile(np.diag([-1.0, 1.0, 1.0]).astype("float32"), (2, 1, 1)))
+    resample.warp(images, maps, "nearest", "nearest").square().sum().backward()
+    np.testing.assert_allclose(to_numpy(images.grad), 2 * to_numpy(images), rtol=1e-6)
+
+
+class Counted(PixelTransform):
+    """Adds 1, and remembers how many images it was given."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.given = []
+
+    def specs(self):
+        return {}
+
+    def change(self, params, images):
+        self.given.append(len(images))
+        return images + 1.0
+
+
+def test_a_choice_computes_for_the_chosen_images_only():
+    counted = Counted()
+    images = photos(64, 8, 8)
+    out = to_numpy(knl.Maybe([counted], p=0.4, seed=5)(images))
+    chosen = (out != images).any((1, 2, 3))
+    assert 0 < chosen.sum() < 64
+    assert counted.given == [chosen.sum()]
+    np.testing.assert_array_equal(out, images.astype("float32") + chosen[:, None, None, None])
+
+
+def test_what_is_written_over_is_never_the_users():
+    given = photos(16, 8, 8, "float32")
+    images = tensor(given.copy())
+    operations = [knl.RandomBrightness(0.5), knl.RandomPosterization(3), knl.Solarization(0.5), knl.RandomInvert()]
+    for operation in [*operations, knl.RandomSharpness(0.9), knl.RandomGaussianBlur(), knl.RandomErasing()]:
+        first = to_numpy(knl.Maybe([operation], seed=2)(images))
+        assert (first != given).any()
+        np.testing.assert_array_equal(images, given)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 600])
+def test_noise_at_some_places_is_the_field_there(size):
+    keys = tensor(np.array([0.1, 0.25, 0.9], "float32"))
+    field = to_numpy(threefry.normal_field(keys, (size,)))
+    rng = np.random.default_rng(size)
+    rows, places = rng.integers(0, 3, 40), rng.integers(0, size, 40)
+    found = threefry.normal_at(keys[tensor(rows)][:, None], size, tensor(places)[:, None])
+    np.testing.assert_allclose(to_numpy(found)[:, 0], field[rows, places], atol=1e-6)
+
+
+def test_moved_sums_are_convolutions():
+    rows = np.random.default_rng(0).normal(size=(2, 5, 11)).astype("float32")
+    weights = [0.2, tensor(np.array([0.5, 0.25], "float32")), 0.3]
+    for axis, step in ((1, 1), (2, 1), (2, 3), (2, 12)):
+        found = to_numpy(namespace_named("torch").shifted_sum(tensor(rows), weights, axis, step))
+        margin = [(step, step) if a == axis else (0, 0) for a in range(3)]
+        size, padded = rows.shape[axis], np.pad(rows, margin)
+        before, after = (np.take(padded, np.arange(size) + first, axis) for first in (0, 2 * step))
+        truth = 0.2 * before + rows * np.array([0.5, 0.25])[:, None, None] + 0.3 * after
+        np.testing.assert_allclose(found, truth, atol=1e-6)
+
+
+def test_matrices_of_quarter_turns_are_exact_enough_to_be_copied():
+    turns = tensor(np.array([0.25, 0.5, 0.75], "float32"))
+    maps = matrices.invert(matrices.rotate(turns * (2 * np.pi)))
+    assert namespace_named("torch").copy_exactly(tensor(photos(3, 48, 48)), maps, (48, 48)) is not None
