@@ -48,12 +48,14 @@ ARROWS = {
     "transforms.policies": ["kernels", "layer", "validation", "transforms"],
     "transforms": ["transforms"],
     "normalization.": ["kernels", "layer", "validation", "statistics", "normalization"],
+    "migration.": ["kernels", "validation", "statistics", "normalization", "transforms", "migration"],
     "export": ["kernels", "layer", "validation", "transforms", "normalization", "serving"],
     "serving": ["kernels", "layer", "validation", "transforms", "normalization"],
     "control": ["kernels", "validation", "transforms"],
     "pipeline": ["kernels", "validation", "transforms"],
     "fuse": ["layer", "transforms"],
-    "": ["control", "fuse", "pipeline", "transforms", "normalization", "export"],
+    "plots": ["validation", "normalization"],
+    "": ["control", "fuse", "migration", "pipeline", "plots", "transforms", "normalization", "export"],
 }
 LIBRARIES = {"tensorflow", "jax", "torch"}
 MAY_IMPORT_LIBRARIES = ("kernels.", "export", "serving")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_norm_layers.statistics import sources
+from keras_norm_layers.statistics import elements
 from keras_norm_layers.statistics.sources import batches
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 5, 4, 3), dtype=np.uint8)
@@ -40,7 +40,7 @@ def test_arrays_and_tuples_and_dictionaries():
 
 
 def test_default_batches_are_sized_by_memory(monkeypatch):
-    monkeypatch.setattr(sources, "BATCH_BYTES", 5 * 4 * 3 * 8)
+    monkeypatch.setattr(elements, "BATCH_BYTES", 5 * 4 * 3 * 8)
     assert sizes(IMAGES) == [8, 8, 7]
     assert sizes(list(IMAGES)) == [8, 8, 7]
     assert sizes(IMAGES.astype("float64")) == [1] * 23
@@ -132,11 +132,103 @@ def test_torch_data():
     same(dataset)
     loader = torch.utils.data.DataLoader(dataset, batch_size=10)
     same(loader)
-    assert batches(loader).length == 3
+    assert batches(loader).length == batches(loader, rank=4).length == 3
     as_dict = [{"image": torch.tensor(x), "label": 0} for x in IMAGES]
     same(torch.utils.data.DataLoader(as_dict, batch_size=10))
     unbatched = torch.utils.data.DataLoader(dataset, batch_size=None)
     same(unbatched, rank=4)
+
+
+def test_torch_iterable_datasets():
+    torch = pytest.importorskip("torch")
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(x, i) for i, x in enumerate(IMAGES)])
+
+    class Counted(Stream):
+        def __len__(self):
+            return 23
+
+    for dataset in (Stream(), Counted()):
+        same(dataset)
+        assert sizes(dataset, batch_size=10) == [10, 10, 3]
+        same(torch.utils.data.DataLoader(dataset, batch_size=10))
+    assert batches(torch.utils.data.DataLoader(Counted(), batch_size=10)).length == 3
+    assert batches(torch.utils.data.DataLoader(Stream(), batch_size=10)).length is None
+
+
+def test_grain():
+    grain = pytest.importorskip("grain", reason="grain is not installed")
+    elements = [{"image": x, "label": i} for i, x in enumerate(IMAGES)]
+    dataset = grain.MapDataset.source(elements)
+    for data in (dataset, dataset.to_iter_dataset()):
+        same(data)
+        same(data.batch(10))
+        assert sizes(data, batch_size=10, rank=4) == [10, 10, 3]
+        assert sizes(data.batch(10), rank=4) == [10, 10, 3]
+    assert batches(dataset, batch_size=10).length == 3
+    even = dataset.filter(lambda element: element["label"] % 2 == 0)
+    assert np.array_equal(read(even), IMAGES[::2])
+    assert sizes(even.repeat(), steps=3, batch_size=7) == [7, 7, 7]
+    assert sizes(dataset.batch(10).repeat(), steps=5) == [10, 10, 3, 10, 10]
+    with pytest.raises(ValueError, match=r"grain.MapDataset has no end \(it repeats\). Give `steps`"):
+        batches(dataset.repeat())
+    loader = grain.DataLoader(
+        data_source=elements,
+        sampler=grain.samplers.IndexSampler(23, shuffle=False, num_epochs=1),
+        operations=[grain.transforms.Batch(10)],
+    )
+    same(loader)
+    same(loader)  # it can be read again
+
+
+def lengths(source):
+    """Batches and images that a source announces: before it is read, after its first batch, at the end; those read."""
+    before = source.length, source.images
+    iterator = iter(source)
+    found = [next(iterator)]
+    early = source.length, source.images
+    found += list(iterator)
+    return before, early, (source.length, source.images), (len(found), sum(map(len, found)))
+
+
+def test_what_is_known_of_the_length():
+    tf, torch, grain = (pytest.importorskip(name) for name in ("tensorflow", "torch", "grain"))
+    known, unknown, batched = (3, 23), (None, None), (3, None)
+    slices = tf.data.Dataset.from_tensor_slices(IMAGES)
+    single = torch.utils.data.TensorDataset(torch.tensor(IMAGES))
+    late = batches(torch.utils.data.DataLoader(single, batch_size=None), batch_size=10)
+    assert lengths(late) == (unknown, known, known, known)
+    for source in (
+        batches(IMAGES, batch_size=10),
+        batches(list(IMAGES), batch_size=10),
+        batches(list(zip(IMAGES, LABELS)), batch_size=10, rank=4),
+        batches(single, batch_size=10),
+        batches(grain.MapDataset.source(list(IMAGES)), batch_size=10),
+        batches(slices, batch_size=10),
+    ):
+        assert lengths(source) == (known, known, known, known)
+    grains = grain.MapDataset.source(list(IMAGES)).batch(10)
+    for data in (slices.batch(10), Py(), torch.utils.data.DataLoader(single, batch_size=10), grains):
+        assert lengths(batches(data)) == (batched, batched, batched, known)
+    assert lengths(batches(slices.filter(lambda x: True), batch_size=10)) == (unknown, unknown, unknown, known)
+    assert lengths(batches(iter(list(IMAGES)), batch_size=10)) == (unknown, unknown, unknown, known)
+    assert lengths(batches(slices.repeat(), batch_size=10, steps=2)) == ((2, None), (2, None), (2, None), (2, 20))
+    sampled = batches(IMAGES, batch_size=10, sample=0.5, seed=0)
+    assert lengths(sampled)[:3] == (batched, batched, batched)
+    assert batches(late.map(lambda x: x)).length == 3
+    # Where images turn out to have different sizes, the number is taken back.
+    mixed = batches([IMAGES[0], IMAGES[1], IMAGES[2, :3]], batch_size=2)
+    assert lengths(mixed) == ((2, 3), (2, 3), (None, 3), (2, 3))
+    filtered = grain.MapDataset.source(list(range(1, 24))).filter(lambda i: i > 2).map(lambda i: IMAGES[i - 1])
+    assert lengths(batches(filtered, batch_size=10))[2:] == (unknown, (3, 21))
+
+
+def test_single_images_and_batches_in_one_stream_keep_their_order():
+    data = [IMAGES[0], IMAGES[1], IMAGES[2:9], IMAGES[9]]
+    same(iter([*data, IMAGES[10:]]), rank=4)
+    assert sizes(iter(data), rank=4) == [2, 7, 1]
 
 
 def test_generators_and_functions():
@@ -151,6 +243,8 @@ def test_generators_and_functions():
     assert not source.once
     for _ in range(2):
         assert np.array_equal(np.concatenate(list(source)), IMAGES)
+    with pytest.raises(TypeError, match="must return an iterator over images. .* returned: 3"):
+        read(lambda: 3)
     same(iter(list(IMAGES)))
     assert sizes(iter(list(IMAGES)), batch_size=20) == [20, 3]
     assert sizes((IMAGES[:2] for _ in iter(int, 1)), steps=3) == [2, 2, 2]
@@ -179,7 +273,7 @@ def test_dictionaries_ask_for_a_key():
         batches(data, key="middle")
 
 
-@pytest.mark.parametrize("data", [None, "images", b"x", 3, 2.5, True, object(), np.float32(1)])
+@pytest.mark.parametrize("data", [None, b"x", 3, 2.5, True, object(), np.float32(1)])
 def test_what_is_no_source(data):
     with pytest.raises(TypeError, match="is no source of images. Allowed: a NumPy array"):
         batches(data)
@@ -189,6 +283,8 @@ def test_what_holds_no_numbers():
     for data in (["a", "b"], np.array(["a"]), [None, None], np.array([[1], None], dtype=object)):
         with pytest.raises(TypeError):
             read(data)
+    with pytest.raises(TypeError, match="NoneType holds text or objects"):
+        read(iter([IMAGES, None]))
     with pytest.raises(TypeError, match="cannot be read as an array"):
         read([[[1, 2], [3]], [[1, 2], [3]]])
     with pytest.raises(TypeError, match="single number"):
@@ -203,6 +299,17 @@ def test_ranks_and_arguments():
     for wrong in ({"batch_size": 0}, {"steps": -1}, {"steps": 1.5}, {"batch_size": True}):
         with pytest.raises(ValueError, match="must be a positive integer or None"):
             batches(IMAGES, **wrong)
+    for wrong in (0, -0.1, 1.5, True, "half", float("nan")):
+        with pytest.raises(ValueError, match="`sample` must be a share of the images, above 0 and at most 1"):
+            batches(IMAGES, sample=wrong)
+    for wrong in (-1, 2**31, 0.5, True):
+        with pytest.raises(ValueError, match="`seed` must be an integer in"):
+            batches(IMAGES, sample=0.5, seed=wrong)
+    for wrong in (-1, 1.0, True, None):
+        with pytest.raises(ValueError, match="`start` must be the number of a batch, 0 or more"):
+            batches(IMAGES).iterate(wrong)
+    with pytest.raises(ValueError, match="in batches already: leave out batch_size. Received: batch_size=4"):
+        batches(batches(IMAGES), batch_size=4)
     with pytest.raises(ValueError, match="x consists of 2 inputs"):
         batches(((IMAGES, IMAGES), LABELS))
 

@@ -174,6 +174,8 @@ def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable
         batch = {name: value[None] for name, value in of_one.items()}
         return tf.cond(open_ > 0.5, lambda: change(batch, image[None])[0], lambda: image)
 
+    if images.shape[0] == 0:  # TensorFlow makes no element of what it does not see
+        return images, own
     result = tf.map_fn(one, (images, gate, dict(values)), fn_output_signature=images.dtype)
     return tf.ensure_shape(result, images.shape), True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -53,3 +54,33 @@ def map_with_keys(
     if start[1] or length == tf.data.UNKNOWN_CARDINALITY:
         return result
     return result.apply(tf.data.experimental.assert_cardinality(length))
+
+
+def from_batches(
+    read: Callable[[int, int], Any], length: int, example: Any, start: int, num_parallel_calls: int | None
+) -> Any:
+    """A ``tf.data`` dataset of ``read(epoch, index)`` for each index below ``length``, in order; batches as ``example``.
+
+    Each iterator that begins is the next epoch, counted from ``start`` on.
+    """
+    import tensorflow as tf
+
+    plain = tf.autograph.experimental.do_not_convert
+    parts = tf.nest.flatten(example)
+    types = [tf.string if part.dtype.kind in "US" else tf.as_dtype(part.dtype) for part in parts]
+    count = itertools.count(start)
+
+    def batch(epoch: Any, index: Any) -> Any:
+        tensors = tf.numpy_function(lambda e, i: tf.nest.flatten(read(int(e), int(i))), [epoch, index], types)
+        shaped = [tf.ensure_shape(t, (None, *part.shape[1:])) for t, part in zip(tensors, parts)]
+        return tf.nest.pack_sequence_as(example, shaped)
+
+    def numbered(epoch: Any) -> Any:
+        calls = num_parallel_calls if length > 1 else None
+        return tf.data.Dataset.range(length).map(plain(lambda index: batch(epoch, index)), calls, deterministic=True)
+
+    epochs = tf.data.Dataset.from_tensors(0).map(
+        plain(lambda _: backend.host_call(lambda: np.asarray(next(count)), "int64", ()))
+    )
+    result = epochs.flat_map(plain(numbered))
+    return result.apply(tf.data.experimental.assert_cardinality(length)).prefetch(tf.data.AUTOTUNE)

@@ -6,7 +6,6 @@ import hashlib
 import math
 import sys
 import threading
-import time
 from typing import Any, TypeVar
 
 import keras
@@ -14,7 +13,8 @@ import numpy as np
 
 from keras_norm_layers.kernels import backend
 from keras_norm_layers.layer import PreprocessingLayer
-from keras_norm_layers.statistics.sources import Batches, batches
+from keras_norm_layers.normalization.learning import Pass, itself, learn
+from keras_norm_layers.statistics.sources import batches
 
 SAVED = "accumulator_"
 Self = TypeVar("Self", bound="AdaptiveLayer")
@@ -32,12 +32,14 @@ class AdaptiveLayer(PreprocessingLayer):
     which values the weights get from it, and in ``transform`` what is done to images.
     """
 
+    takes_tensors = False  # True: the accumulator adds up tensors on their device
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.accumulator: Any = None
         self._adapted: bool | None = False
         self._committed = b""
-        self._capture = False  # True: do not normalize, hand the input to whoever runs the model (see `Captured`)
+        self._capture: Any = None  # is shown this layer and its input, when a model is run just to see it
         self._lenient = False  # True: a model is being built in order to adapt it, so no statistics are no error
 
     # -- what subclasses define ---------------------------------------------------------------------------------------
@@ -72,41 +74,53 @@ class AdaptiveLayer(PreprocessingLayer):
         steps: int | None = None,
         verbose: Any = "auto",
         key: str | None = None,
+        *,
+        sample: float | None = None,
+        seed: int | None = None,
+        checkpoint: Any = None,
     ) -> None:
         """Learns the statistics of ``data`` in one pass; they replace those the layer had.
 
         Args:
             data: arrays, tensors, lists of images, ``tf.data``, ``PyDataset``, torch ``DataLoader``, generators; of (x,
-                y) and (x, y, weights) the x, of dictionaries the images (see ``statistics.sources``).
+                y) and (x, y, weights) the x, of dictionaries the images (see ``statistics.sources``). Of a
+                ``ray.data.Dataset`` (the extra ``ray``) the images are added up on the workers of the cluster, block by
+                block; ``batch_size``, ``steps``, ``checkpoint`` are not for it, and Ray shows the progress.
             batch_size: images a batch, where the data does not come in batches. Default: some 16 MB.
             steps: batches to read; default all. Needed for data without end.
             verbose: 0 no progress bar, 1 a bar, "auto" a bar for what takes longer than two seconds.
             key: the entry of a dictionary that holds the images.
+            sample: the share of the images to learn from, above 0 and at most 1; each is taken with this probability.
+                Default: all.
+            seed: an integer in [0, 2**31) that decides which images the sample takes. Default: a random one.
+            checkpoint: the path of a file (str or ``os.PathLike``) that keeps what is learnt so far. It is written
+                after the first batch, then every 5 seconds (less often where that would take more than a tenth of the
+                time), and when an error or Ctrl-C stops the work; each time whole or not at all. The same call, in a
+                new process too, goes on from there and ends with the same bits as one that was never stopped, if the
+                data comes in the same order again. Batches before are skipped where the source can skip, else read and
+                dropped. When all is learnt, the file is deleted. Default: none.
 
         Raises:
             TypeError: for data that is no source of images, or whose values are no real numbers.
             ValueError: for empty data, NaN and infinity (the message names the batch and the images), and for a layer
-                with statistics of its own. The statistics from before stay as they were after any error.
+                with statistics of its own; for a ``checkpoint`` that is damaged, none of this package, or made by
+                a call with other arguments, which is left as it is. The statistics from before stay as they were after
+                any error.
         """
         self._refuse_given("adapt")
         rank = len(self._rank_shape) if self.built else None
-        source = batches(data, batch_size=batch_size, steps=steps, rank=rank, key=key)
-        accumulator = None
-        first = 0
-        progress = Progress(source, verbose, self.name)
-        for number, batch in enumerate(source):
-            if accumulator is None and len(batch):
-                self._build_for(batch.shape)
-                accumulator = self.empty_accumulator()
-            if accumulator is not None:
-                self._check_shape(batch.shape)
-                accumulator.add(batch, f"batch {number}", first)
-            first += len(batch)
-            progress.step()
-        progress.end()
-        if accumulator is None:
-            raise ValueError(f"{self._title()}: the data given to adapt holds no images. Give at least one batch.")
-        self._commit(accumulator)
+        learn(
+            [Pass([self], itself([self]))],
+            data,
+            batch_size=batch_size,
+            steps=steps,
+            rank=rank,
+            key=key,
+            sample=sample,
+            seed=seed,
+            verbose=verbose,
+            checkpoint=checkpoint,
+        )
 
     def update(self, batch: Any) -> None:
         """Adds one batch, an array or tensor of images, to what the layer has learnt.
@@ -139,7 +153,11 @@ class AdaptiveLayer(PreprocessingLayer):
         self._commit(self._continued("merge").merge(other.accumulator))
 
     def reset(self) -> None:
-        """Forgets everything; the layer has to adapt again before it is called."""
+        """Forgets everything; the layer has to adapt again before it is called.
+
+        Calling it raises then. A function that was compiled while the layer had statistics (``predict`` of a model that
+        ran before) cannot raise: its results are NaN until the layer has adapted again.
+        """
         self._refuse_given("reset")
         self.accumulator = None
         self._adapted = False
@@ -253,8 +271,8 @@ class AdaptiveLayer(PreprocessingLayer):
     # -- calling ------------------------------------------------------------------------------------------------------
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._capture and backend.is_concrete(inputs):
-            raise Captured(inputs)
+        if self._capture is not None and backend.is_concrete(inputs):
+            self._capture(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Any) -> Any:
@@ -312,14 +330,6 @@ class AdaptiveLayer(PreprocessingLayer):
         self._committed = self._fingerprint()
 
 
-class Captured(BaseException):
-    """Carries the input of a layer out of a model that was run just to see it; no error, so nobody must catch it."""
-
-    def __init__(self, inputs: Any) -> None:
-        super().__init__()
-        self.inputs = inputs
-
-
 def to_host(variable: Any) -> np.ndarray:
     """The value of a Keras variable as a NumPy array of its own: a later assignment does not change it."""
     return np.array(backend.to_numpy(keras.ops.convert_to_tensor(variable)))
@@ -343,35 +353,6 @@ def read_outside(count: Any, unknown: bool | None) -> bool | None:
     thread.start()
     thread.join()
     return seen[0]
-
-
-class Progress:
-    """A Keras progress bar over batches; with "auto" only once two seconds have passed and more is to come."""
-
-    PATIENCE = 2.0
-
-    def __init__(self, source: Batches, verbose: Any, name: str) -> None:
-        if verbose not in (0, 1, "auto"):
-            raise ValueError(f"`verbose` must be 0, 1 or 'auto'. Received: verbose={verbose!r}")
-        self._target, self._verbose, self._name = source.length, verbose, name
-        self._start = time.monotonic()
-        self._done = 0
-        self._bar: Any = None
-
-    def step(self) -> None:
-        """One batch is done."""
-        self._done += 1
-        late = time.monotonic() - self._start > self.PATIENCE and self._done != self._target
-        if self._bar is None and (self._verbose == 1 or (self._verbose == "auto" and late)):
-            print(f"adapting {self._name}")
-            self._bar = keras.utils.Progbar(self._target, unit_name="batch")
-        if self._bar is not None:
-            self._bar.update(self._done, finalize=False)
-
-    def end(self) -> None:
-        """All batches are done."""
-        if self._bar is not None:
-            self._bar.update(self._done, finalize=True)
 
 
 def size_of(shape: tuple[Any, ...]) -> int:

@@ -9,8 +9,8 @@ import numpy as np
 from keras_norm_layers.kernels import backend, pixels
 from keras_norm_layers.layer import serializable
 from keras_norm_layers.normalization.adaptive import AdaptiveLayer
-from keras_norm_layers.statistics.moments import Moments, axes_tuple, kept_axes
-from keras_norm_layers.validation import check_bool, check_number
+from keras_norm_layers.statistics.moments import NAN_POLICIES, Moments, axes_tuple, kept_axes
+from keras_norm_layers.validation import check_bool, check_choice, check_number
 
 
 @serializable
@@ -36,10 +36,14 @@ class FeaturewiseNormalization(AdaptiveLayer):
         std: the standard deviation to use. Give all that ``center`` and ``scale`` need, and the layer needs no
             adapting.
         invert: undo it: y = x * (std + epsilon) + mean.
+        nan_policy: what ``adapt`` and ``update`` do with NaN: "raise" refuses the data; "omit" leaves these values out,
+            so that mean and std of a feature are those of its other values, as in ``numpy.nanmean``. ``count`` stays
+            the number of images. In the images that are normalized NaN stays NaN. Infinity is refused always.
         **kwargs: arguments of ``keras.layers.Layer``; ``dtype`` defaults to "float32".
 
     Raises:
-        ValueError: for arguments out of bounds, for mean without std or the reverse where both are needed.
+        ValueError: for arguments out of bounds, for mean without std or the reverse where both are needed; from
+            ``merge``, for a layer with another ``axis`` or ``nan_policy``.
         RuntimeError: when it is called before it has statistics.
 
     Example:
@@ -48,8 +52,14 @@ class FeaturewiseNormalization(AdaptiveLayer):
         >>> layer.adapt(np.array([[1.0, 10.0], [3.0, 30.0]]))
         >>> np.asarray(layer(np.array([[2.0, 40.0]]))).round(3).tolist()
         [[0.0, 2.0]]
+        >>> gaps = FeaturewiseNormalization(nan_policy="omit")
+        >>> gaps.adapt(np.array([[1.0, 10.0], [np.nan, 20.0], [3.0, 30.0]]))
+        >>> np.asarray(gaps.mean).tolist()
+        [2.0, 20.0]
         >>> imagenet = FeaturewiseNormalization(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     """
+
+    takes_tensors = True
 
     def __init__(
         self,
@@ -60,6 +70,7 @@ class FeaturewiseNormalization(AdaptiveLayer):
         mean: Any = None,
         std: Any = None,
         invert: bool = False,
+        nan_policy: str = "raise",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,6 +81,7 @@ class FeaturewiseNormalization(AdaptiveLayer):
         self.scale = check_bool(name, "scale", scale)
         self.epsilon = check_number(name, "epsilon", epsilon, low=0.0)
         self.invert = check_bool(name, "invert", invert)
+        self.nan_policy = check_choice(name, "nan_policy", nan_policy, NAN_POLICIES)
         # Named so because `mean` and `std` are the weights; the configuration looks here first.
         self.mean_argument, self.std_argument = (backend.to_numpy(v) if hasattr(v, "shape") else v for v in (mean, std))
         self._given = _given_statistics(name, mean, std, center, scale)
@@ -99,11 +111,13 @@ class FeaturewiseNormalization(AdaptiveLayer):
 
     def empty_accumulator(self) -> Moments:
         """Moments along the layer's axes."""
-        return Moments(self._kept)
+        return Moments(self._kept, self.nan_policy)
 
     def restore_accumulator(self, state: dict[str, np.ndarray]) -> Moments:
-        """Moments from their saved state."""
-        return Moments.from_state(state)
+        """Moments from their saved state; what happens to NaN from now on is this layer's to say."""
+        moments = Moments.from_state(state)
+        moments.nan_policy = self.nan_policy
+        return moments
 
     def statistics_of(self, accumulator: Moments) -> dict[str, np.ndarray]:
         """mean, std and count."""

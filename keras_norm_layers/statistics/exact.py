@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from keras_norm_layers.statistics.blocks import Workspace, blocks, folded, merged, tables
+
 DIGIT = 16  # bits in a digit of a wide integer: products of two digits take 32 bits, float64 holds 2^21 of them
 LIMIT = 1 << 62
-Blocks = Callable[[np.ndarray, int], Iterator[tuple[slice, np.ndarray]]]
 
 
 def peak(values: np.ndarray) -> int:
@@ -20,14 +20,28 @@ def peak(values: np.ndarray) -> int:
     return max(1, -int(values.min()), int(values.max()))
 
 
-def digit_sums(table: np.ndarray, bound: int, size: int, blocks: Blocks) -> tuple[np.ndarray, np.ndarray, int]:
+def integer_sums(part: np.ndarray, kept: tuple[int, ...]) -> Sums:
+    """The sums of a part of a batch for each feature, the features being the indices along the axes ``kept``."""
+    if part.dtype == bool:
+        part = part.view("uint8")
+    bound = peak(part)
+    total: Sums | None = None
+    for table, tile, group in tables(part, kept):
+        sums, squares, digits = digit_sums(table, bound, part.size)
+        axes = tuple(a + 1 for a in folded(kept, group, part.ndim))
+        sums, squares = (v.reshape(-1, tile, *group).sum(axes).reshape(len(v), -1) for v in (sums, squares))
+        total = merged(total, Sums.from_digits(table.size // sums.shape[1], sums, squares, digits))
+    assert total is not None
+    return total
+
+
+def digit_sums(table: np.ndarray, bound: int, size: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Sums of the columns of a table of integers and of the products of their digits, as int64.
 
     Args:
         table: 2-D integers.
         bound: no |value| is greater.
         size: how many values will be added up at most, so that the caller may add columns in int64 as well.
-        blocks: cuts the table: (table, most rows) -> (columns, block).
 
     Returns:
         sums (digits, columns), products (digits * digits, columns), and the number of digits: 1 where a value's square
@@ -39,13 +53,19 @@ def digit_sums(table: np.ndarray, bound: int, size: int, blocks: Blocks) -> tupl
     rows = (1 << bits) // (bound * bound)
     sums = np.zeros((digits, table.shape[1]), "int64")
     products = np.zeros((digits * digits, table.shape[1]), "int64")
-    for columns, block in blocks(table, rows):
+    work = Workspace(dtype)
+    for columns, block in blocks(table, dtype, rows):
+        # A matrix product with ones: the fastest sum over rows; every partial sum is an integer below 2^bits.
         ones = np.ones(len(block), dtype)
+        if digits == 1:
+            values = work.copy(block)
+            sums[0, columns] += (ones @ values).astype("int64")
+            products[0, columns] += (ones @ np.square(values, out=values)).astype("int64")
+            continue
         parts = [part.astype(dtype) for part in _split(block, digits)]
         for i, left in enumerate(parts):
             sums[i, columns] += (ones @ left).astype("int64")
             for j, right in enumerate(parts[: i + 1]):
-                # A matrix product with ones: the fastest sum over rows; every partial sum is an integer below 2^bits.
                 products[i * digits + j, columns] += (ones @ (left * right)).astype("int64")
     return sums, products, digits
 
@@ -71,16 +91,16 @@ class Sums:
         self._high: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def from_digits(cls, count: int, sums: np.ndarray, products: np.ndarray, digits: int) -> Sums:
-        """From the digits' sums and products (the lower triangle of ``digit_sums``) of a column a feature."""
+    def from_digits(cls, count: int, sums: np.ndarray, products: np.ndarray, digits: int, bits: int = DIGIT) -> Sums:
+        """From the sums and products (the lower triangle of ``digit_sums``) of digits, a column a feature."""
         if digits == 1:
             bound = max(int(products.max()), int(np.abs(sums).max()))
             return cls(count, sums[0], products[0], bound)
         zero = np.zeros(sums.shape[1], "int64")
         result = cls(count, zero, zero, 0)
-        total = sum(sums[i].astype(object) << (DIGIT * i) for i in range(digits))
+        total = sum(sums[i].astype(object) << (bits * i) for i in range(digits))
         squares = sum(
-            products[i * digits + j].astype(object) * (2 if i != j else 1) << (DIGIT * (i + j))
+            products[i * digits + j].astype(object) * (2 if i != j else 1) << (bits * (i + j))
             for i in range(digits)
             for j in range(i + 1)
         )
@@ -114,24 +134,34 @@ class Sums:
         n = self.count
         return np.array([(n * q - s * s) / (n * n) for s, q in zip(*self.values())], "float64")
 
-    def centred(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Count, mean and sum of squares about the mean."""
+    def centred(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+        """Count, mean, what the mean's rounding left, and the sum of squares about the mean."""
         n = self.count
-        squares = np.array([(n * q - s * s) / n for s, q in zip(*self.values())], "float64")
-        return n, self.mean(), squares
+        mean = self.mean()
+        total, squares = self.values()
+        # A float64 is a fraction a / b, so what is left of s / n is (s b - a n) / (n b).
+        ratios = [float(m).as_integer_ratio() for m in mean]
+        rest = np.array([(s * b - a * n) / (n * b) for s, (a, b) in zip(total, ratios)], "float64")
+        about = np.array([(n * q - s * s) / n for s, q in zip(total, squares)], "float64")
+        return n, mean, rest, about
 
     def state(self) -> dict[str, np.ndarray]:
         """As NumPy arrays; the integers as little-endian bytes in two's complement."""
-        total, squares = (_to_bytes(v) for v in self.values())
+        total, squares = (_to_bytes(v) for v in (self._low if self._high is None else self.values()))
         return {"count": np.array(self.count, "int64"), "sum": total, "squares": squares}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Sums:
         """The sums that ``state()`` described."""
         total, squares = (_from_bytes(np.asarray(state[key])) for key in ("sum", "squares"))
+        count = int(np.asarray(state["count"]))
+        if total.dtype == squares.dtype == "int64":
+            bound = max(int(np.abs(total).max()), int(squares.max()))
+            if bound < LIMIT:
+                return cls(count, total, squares, bound)
         zero = np.zeros(len(total), "int64")
-        result = cls(int(np.asarray(state["count"])), zero, zero, 0)
-        result._high = (total, squares)
+        result = cls(count, zero, zero, 0)
+        result._high = (total.astype(object), squares.astype(object))
         return result
 
 
@@ -140,12 +170,20 @@ def _plus(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) ->
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
+    if values.dtype == "int64":  # the same bytes, without a Python integer a feature
+        width = int(np.abs(values).max()).bit_length() // 8 + 1
+        return values.astype("<i8").view("uint8").reshape(len(values), 8)[:, :width].copy()
     width = max(int(v).bit_length() for v in values) // 8 + 1
     data = b"".join(int(v).to_bytes(width, "little", signed=True) for v in values)
     return np.frombuffer(data, "uint8").reshape(len(values), width).copy()
 
 
 def _from_bytes(rows: np.ndarray) -> np.ndarray:
+    """The integers, as int64 where they fit, else as Python's."""
+    if rows.shape[1] <= 8:
+        whole = np.repeat(np.where(rows[:, -1:] < 128, 0, 255).astype("uint8"), 8, axis=1)  # the sign
+        whole[:, : rows.shape[1]] = rows
+        return whole.view("<i8").ravel().astype("int64")
     values = np.empty(len(rows), object)
     for i, row in enumerate(rows):
         values[i] = int.from_bytes(row.tobytes(), "little", signed=True)

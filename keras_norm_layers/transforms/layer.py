@@ -255,6 +255,12 @@ class RandomLayer(PreprocessingLayer):
         """
         print_fn(f"{type(self).__name__} {self.name!r}: {describe(self.plan, size)}")
 
+    @property
+    def identity_at_inference(self) -> bool:
+        """Whether values come out as they are when it is not training: ``adapt`` then looks at the data itself."""
+        resizes = any(getattr(step, "resizes", False) for step in self.steps())
+        return not resizes and self.compute_dtype in ("float32", "float64")
+
     def check_values(self, batch: np.ndarray) -> None:
         """Warns if a batch of images does not suit the ``value_range`` of a transform; once a layer.
 
