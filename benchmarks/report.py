@@ -65,6 +65,30 @@ def adapt_section(result: dict[str, Any]) -> str:
     return f"{result['question']}\n\nThe first channel. {machine(result)}\n\n" + "\n".join(rows)
 
 
+def flow_section(result: dict[str, Any]) -> str:
+    rows = [
+        "| backend | work | ours, ms an image | Keras's | times faster | ours, CPU ms | Keras's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    count = result["images"][0]
+    for backend, cases in result["results"].items():
+        for case, t in cases.items():
+            ours, theirs = (common.ms(t[who]["median_ms"] / count) for who in ("ours", "Keras"))
+            cpu = " | ".join(common.ms(t["cpu_ms_an_image"][who]) for who in ("ours", "Keras"))
+            rows.append(f"| {backend} | {case} | {ours} | {theirs} | {t['times_faster']:.2f} | {cpu} |")
+    shape = " x ".join(str(n) for n in result["images"])
+    return f"{result['question']}\n\nImages {shape}. {machine(result)}\n\n" + "\n".join(rows)
+
+
+def flow_losses(result: dict[str, Any]) -> list[str]:
+    return [
+        f"flow, {case}, {backend}: {t['times_faster']:.2f} times as fast as Keras's; it set out for 8"
+        for backend, cases in result["results"].items()
+        for case, t in cases.items()
+        if case.startswith("eight steps, float32") and t["times_faster"] < 8
+    ]
+
+
 def single_section(result: dict[str, Any]) -> str:
     shape = " x ".join(str(n) for n in result["shape"])
     about = "`keras.layers` / ours: how many times longer Keras's took; in brackets the medians, ours first."
@@ -139,6 +163,7 @@ SECTIONS: dict[str, tuple[Any, Any]] = {
     "randaugment": (randaugment_section, randaugment_losses),
     "single": (single_section, single_losses),
     "adapt": (adapt_section, adapt_losses),
+    "flow": (flow_section, flow_losses),
     "chain": (chain_section, chain_losses),
     "gpu": (gpu_section, lambda result: []),  # its tables have theirs in bold
 }

@@ -8,8 +8,18 @@ its layers.
 from keras_norm_layers.control import StrengthSchedule, predict_augmented
 from keras_norm_layers.export import export_for_serving
 from keras_norm_layers.fuse import fuse
-from keras_norm_layers.normalization import FeaturewiseNormalization, SamplewiseNormalization, ZCAWhitening, adapt
+from keras_norm_layers.migration import ImageDataGenerator, from_image_data_generator
+from keras_norm_layers.normalization import (
+    FeaturewiseNormalization,
+    MinMaxNormalization,
+    PercentileClipping,
+    RobustNormalization,
+    SamplewiseNormalization,
+    ZCAWhitening,
+    adapt,
+)
 from keras_norm_layers.pipeline import augment_dataset
+from keras_norm_layers.plots import plot_statistics
 from keras_norm_layers.transforms import (
     Augment,
     AugMix,
@@ -60,9 +70,12 @@ __all__ = [
     "CutMix",
     "Equalization",
     "FeaturewiseNormalization",
+    "ImageDataGenerator",
     "Maybe",
+    "MinMaxNormalization",
     "MixUp",
     "OneOf",
+    "PercentileClipping",
     "RandAugment",
     "RandomAffine",
     "RandomBrightness",
@@ -91,6 +104,7 @@ __all__ = [
     "RandomShear",
     "RandomTranslation",
     "RandomZoom",
+    "RobustNormalization",
     "SamplewiseNormalization",
     "Solarization",
     "SomeOf",
@@ -99,6 +113,8 @@ __all__ = [
     "adapt",
     "augment_dataset",
     "export_for_serving",
+    "from_image_data_generator",
     "fuse",
+    "plot_statistics",
     "predict_augmented",
 ]

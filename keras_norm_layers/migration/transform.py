@@ -1,0 +1,356 @@
+"""The transformations of ``ImageDataGenerator``, on the pixels: one resampling, then values.
+
+Coordinates and sums are float64 and follow ``scipy.ndimage.affine_transform`` operation by operation, so that ties and
+borders fall as they fall there. Large batches go through one compiled pass (``kernels/pull.py``); the others image by
+image in NumPy, with the same result on every backend and nothing to compile for each new image size. There channels lie
+in planes of their own, which NumPy reads fastest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from keras_norm_layers.kernels import pull
+
+FILL_MODES = pull.FILL_MODES
+# SciPy knows more modes, and splines of higher order: these it does itself.
+SCIPY_FILL_MODES = ("mirror", "grid-constant", "grid-mirror", "grid-wrap")
+BLOCK_PIXELS = 1 << 14  # rows are taken in blocks of so many pixels, whose arrays stay in the cache
+COMPILED_VALUES = 1 << 17  # a batch of fewer values, or images, is done before a compiler has started
+COMPILED_IMAGES = 4
+PARALLEL_VALUES = 1 << 17  # a batch of fewer values is done before threads have started
+
+STILL = {"theta": 0, "tx": 0, "ty": 0, "shear": 0, "zx": 1, "zy": 1}  # the affine map that changes nothing
+
+
+class Memory:
+    """Arrays that are used again for each image: on a CPU new memory costs more time than the arithmetic."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
+        """The array of this name, with whatever it held; a new one where shape or dtype differ."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self._arrays[name] = np.empty(shape, dtype)
+        return array
+
+    def cast(self, image: np.ndarray, dtype: Any) -> np.ndarray:
+        """An image in another dtype; itself, if it has that."""
+        if image.dtype == dtype:
+            return image
+        array = self.array("cast", image.shape, dtype)
+        array[...] = image
+        return array
+
+
+def transform_batch(
+    images: np.ndarray,
+    parameters: Sequence[dict[str, Any]],
+    dtype: Any,
+    after: Callable[[np.ndarray], None] | None = None,
+    **settings: Any,
+) -> np.ndarray:
+    """Each image (N, ...) transformed by its own parameters, in ``dtype``; large batches on all cores.
+
+    ``after`` changes batches of one transformed image in place. ``settings`` are those of ``transform``.
+    """
+    compiled = runs_compiled(images, parameters, dtype, **settings)
+    out = _compiled(images, parameters, **settings) if compiled else np.empty(images.shape, dtype)
+    channels_first = settings.get("channels_first", False)
+
+    def some(numbers: range) -> None:
+        memory = Memory()
+        for i in () if compiled else numbers:
+            image = memory.cast(images[i], out.dtype)
+            _copy(transform(image, parameters[i], memory=memory, **settings), out[i], channels_first)
+        if after is not None:
+            each(after, out, numbers)
+
+    if not compiled or after is not None:
+        in_parallel(some, len(images), images.size)
+    return out
+
+
+def _copy(image: np.ndarray, target: np.ndarray, channels_first: bool) -> None:
+    """Copies an image plane by plane, which is several times faster than all at once."""
+    axes = (0, 1, 2) if channels_first else (2, 0, 1)
+    for source, plane in zip(image.transpose(axes), target.transpose(axes)):
+        plane[...] = source
+
+
+def runs_compiled(
+    images: np.ndarray,
+    parameters: Sequence[dict[str, Any]],
+    dtype: Any,
+    channels_first: bool = False,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    order: int = 1,
+) -> bool:
+    """True for what is worth a compiled pass and what it can do: large batches for float32 that are resampled, all of
+    them with the same steps.
+    """
+    steps = {(p.get("channel_shift_intensity") is None, p.get("brightness") is None) for p in parameters}
+    return (
+        images.size >= COMPILED_VALUES
+        and len(images) >= COMPILED_IMAGES
+        and np.dtype(dtype) == np.float32
+        and not channels_first
+        and order <= 1
+        and fill_mode in FILL_MODES
+        and len(steps) == 1
+        and any(p.get(name, still) != still for p in parameters for name, still in STILL.items())
+        and pull.is_available()
+    )
+
+
+def _compiled(
+    images: np.ndarray,
+    parameters: Sequence[dict[str, Any]],
+    channels_first: bool = False,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    order: int = 1,
+) -> np.ndarray:
+    """The same as image by image: a flip is a coordinate that runs backwards."""
+    count, height, width, _ = images.shape
+    images = images if images.dtype.name in ("uint8", "float32") else images.astype("float32")
+    axes = np.empty((4, count, max(height, width)))
+    for i, drawn in enumerate(parameters):
+        matrix = pull_matrix(drawn, height, width)
+        matrix = np.eye(3) if matrix is None else matrix
+        for axis in (0, 1):
+            rows = matrix[axis, 2] + matrix[axis, 0] * np.arange(height)
+            columns = matrix[axis, 1] * np.arange(width)
+            axes[2 * axis, i, :height] = rows[::-1] if drawn.get("flip_vertical") else rows
+            axes[2 * axis + 1, i, :width] = columns[::-1] if drawn.get("flip_horizontal") else columns
+    tables = [part[:, : width if number % 2 else height] for number, part in enumerate(axes)]
+    shift, factor = ([p.get(name) for p in parameters] for name in ("channel_shift_intensity", "brightness"))
+    shifts, brightens = shift[0] is not None, factor[0] is not None
+    numbers = [[cval] * count, shift if shifts else [0.0] * count, factor if brightens else [1.0] * count]
+    run = pull.program(height, width, fill_mode, order, shifts, brightens)
+    out, done = run(images, *tables, *(np.array(number, "float32") for number in numbers))
+    for i in np.flatnonzero(~done).tolist():
+        out[i] = transform(images[i].astype("float32"), parameters[i], fill_mode=fill_mode, cval=cval, order=order)
+    return out
+
+
+def each(change: Callable[[np.ndarray], None], batch: np.ndarray, numbers: range) -> None:
+    """Changes these images of a batch in place, each as a batch of one."""
+    for i in numbers:
+        change(batch[i : i + 1])
+
+
+def in_parallel(some: Callable[[range], None], count: int, values: int) -> None:
+    """Calls ``some`` with ranges that make 0, 1, ..., count - 1: one for each core if there are enough ``values``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parts = min(cores, count) if values >= PARALLEL_VALUES else 1
+    if parts < 2:
+        some(range(count))
+        return
+    # New threads for each batch: a pool that is kept would be missing in a forked worker.
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(some, [range(part, count, parts) for part in range(parts)]))
+
+
+def transform(
+    image: np.ndarray,
+    parameters: dict[str, Any],
+    *,
+    channels_first: bool = False,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    order: int = 1,
+    memory: Memory | None = None,
+) -> np.ndarray:
+    """An image with the affine map, the channel shift, the flips and the brightness of ``parameters``.
+
+    Args:
+        image: array (H, W, C), or (C, H, W) for ``channels_first``. It is not changed.
+        parameters: what ``ImageDataGenerator.get_random_transform`` gives; what is missing changes nothing.
+        channels_first: where the channels are.
+        fill_mode, cval, order: as in ``scipy.ndimage.affine_transform``.
+        memory: what the result may be in; None makes it the caller's own.
+    """
+    memory = memory or Memory()
+    planes = image if channels_first else image.transpose(2, 0, 1)
+    matrix = pull_matrix(parameters, planes.shape[1], planes.shape[2])
+    if matrix is not None:
+        planes = resample(planes, matrix, fill_mode, cval, order, memory)
+    shift = parameters.get("channel_shift_intensity")
+    if shift is not None:
+        low, high = planes.min(), planes.max()
+        # The image itself must not change; what was resampled may.
+        own = matrix is not None and planes.dtype.kind == "f"
+        planes = np.add(planes, shift, out=planes if own else None)
+        np.clip(planes, low, high, out=planes)
+    if parameters.get("brightness") is not None:
+        planes = enhance(planes, parameters["brightness"])
+    # Values do not depend on places: flipped last, what is done before runs along memory.
+    if parameters.get("flip_horizontal", False):
+        planes = planes[:, :, ::-1]
+    if parameters.get("flip_vertical", False):
+        planes = planes[:, ::-1]
+    return planes if channels_first else planes.transpose(1, 2, 0)
+
+
+def pull_matrix(parameters: dict[str, Any], height: int, width: int) -> np.ndarray | None:
+    """The 3 x 3 map from an output pixel (row, column, 1) to the place that it is read from; None for the identity.
+
+    On (x, y): R T S Z about ((height - 1) / 2, (width - 1) / 2): a turn by ``theta`` degrees, a shift by ``tx`` and
+    ``ty``, a shear by ``shear`` degrees, and a zoom that reads ``zx`` and ``zy`` times as far. So does Keras since 2020
+    (keras#17398): it draws ``tx`` from ``height_shift_range`` and then moves along x, and of an image that is not
+    square it takes the centre with height and width exchanged. Who changes the import must get what he had.
+    """
+    parts = []
+    if parameters.get("theta", 0) != 0:
+        angle = np.deg2rad(parameters["theta"])
+        cosine, sine = np.cos(angle), np.sin(angle)
+        parts.append(np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]))
+    shift_x, shift_y = parameters.get("tx", 0), parameters.get("ty", 0)
+    if shift_x != 0 or shift_y != 0:
+        parts.append(np.array([[1, 0, shift_x], [0, 1, shift_y], [0, 0, 1]]))
+    if parameters.get("shear", 0) != 0:
+        angle = np.deg2rad(parameters["shear"])
+        parts.append(np.array([[1, -np.sin(angle), 0], [0, np.cos(angle), 0], [0, 0, 1]]))
+    zoom_x, zoom_y = parameters.get("zx", 1), parameters.get("zy", 1)
+    if zoom_x != 1 or zoom_y != 1:
+        parts.append(np.array([[zoom_x, 0, 0], [0, zoom_y, 0], [0, 0, 1]]))
+    if not parts:
+        return None
+    x, y = float(height) / 2 - 0.5, float(width) / 2 - 0.5
+    result = parts[0]
+    for part in parts[1:]:
+        result = result @ part
+    result = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]]) @ result @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
+    return result[[1, 0, 2]][:, [1, 0, 2]]
+
+
+def resample(
+    planes: np.ndarray, matrix: np.ndarray, fill_mode: str, cval: float, order: int, memory: Memory
+) -> np.ndarray:
+    """Planes (C, H, W) read through ``matrix``: SciPy's ``affine_transform`` of each, in their dtype."""
+    if order > 1 or fill_mode not in FILL_MODES:
+        return _by_scipy(planes, matrix, fill_mode, cval, order)
+    channels, height, width = planes.shape
+    # The last row and column twice: the last pixel has neighbours too, which weigh nothing.
+    source = memory.array("source", (channels, height + 1, width + 1))
+    source[:, :-1, :-1] = planes
+    source[:, -1, :-1] = planes[:, -1]
+    source[..., -1] = source[..., -2]
+    source = source.reshape(channels, -1)
+    out = memory.array("out", planes.shape, planes.dtype)
+    lines = min(height, max(1, BLOCK_PIXELS // max(1, width)))
+    y, x, *work = memory.array("work", (5, lines, width))
+    places = memory.array("places", (lines, width), np.intp)
+    columns = np.arange(width)
+    for top in range(0, height, lines):
+        rows = np.arange(top, min(top + lines, height))
+        block = slice(0, len(rows))
+        outside = None
+        for axis, (place, size) in enumerate(((y[block], height), (x[block], width))):
+            # SciPy starts with the offset, and adds row and column to it: the same order gives the same bits.
+            np.add((matrix[axis, 2] + matrix[axis, 0] * rows)[:, None], matrix[axis, 1] * columns, out=place)
+            if fill_mode == "constant":
+                beyond = (place < 0) | (place > size - 1)
+                outside = beyond if outside is None else outside | beyond
+            if fill_mode in ("constant", "nearest"):
+                np.clip(place, 0.0, size - 1.0, out=place)
+            else:
+                place[...] = pull.fold(np, place, size, fill_mode)
+        result = out[:, top : top + len(rows)]
+        read = _linear if order else _nearest
+        read(source, width + 1, y[block], x[block], places[block], [array[block] for array in work], result)
+        if outside is not None:
+            result[:, outside] = as_dtype(np.asarray(cval, "float64"), planes.dtype)
+    return out
+
+
+def _linear(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Sequence[Any], out: np.ndarray) -> None:
+    """Bilinear readings of planes whose rows are ``pitch`` long, at coordinates inside. Changes all but the source."""
+    upper, lower, end = work
+    corner, left = np.floor(y, out=upper), np.floor(x, out=lower)
+    y -= corner
+    x -= left
+    corner *= pitch
+    corner += left
+    place[...] = corner
+    for plane, target in zip(source, out):
+        for step, line in ((0, upper), (pitch, lower)):
+            plane[step:].take(place, mode="clip", out=line)
+            plane[step + 1 :].take(place, mode="clip", out=end)
+            end -= line
+            end *= x
+            line += end
+        lower -= upper
+        lower *= y
+        if target.dtype.kind == "f":
+            np.add(upper, lower, out=target, casting="same_kind")
+        else:
+            target[...] = as_dtype(upper + lower, target.dtype)
+
+
+def _nearest(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Sequence[Any], out: np.ndarray) -> None:
+    """The same with the nearest pixels; a tie goes down and right."""
+    for coordinates in (y, x):
+        coordinates += 0.5
+        np.floor(coordinates, out=coordinates)
+    y *= pitch
+    y += x
+    place[...] = y
+    for plane, target in zip(source, out):
+        target[...] = as_dtype(plane.take(place, mode="clip", out=work[0]), target.dtype)
+
+
+def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """float64 values in another dtype; integers are rounded, half away from zero, and saturate."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    info = np.iinfo(dtype)
+    return np.clip(np.trunc(values + np.copysign(0.5, values)), info.min, info.max).astype(dtype)
+
+
+def _by_scipy(planes: np.ndarray, matrix: np.ndarray, fill_mode: str, cval: float, order: int) -> np.ndarray:
+    try:
+        from scipy import ndimage
+    except ImportError as error:
+        raise ImportError(
+            f"ImageDataGenerator: interpolation_order={order} with fill_mode={fill_mode!r} is done by SciPy: pip "
+            f"install keras-norm-layers[migration]. Orders 0 and 1 with fill modes {FILL_MODES} need nothing."
+        ) from error
+    turned, offset = matrix[:2, :2], matrix[:2, 2]
+    return np.stack(
+        [ndimage.affine_transform(plane, turned, offset, order=order, mode=fill_mode, cval=cval) for plane in planes]
+    )
+
+
+def enhance(planes: np.ndarray, factor: float) -> np.ndarray:
+    """Planes (C, H, W) as 8-bit images whose brightness Pillow multiplied by ``factor``; float32.
+
+    Values are cut to whole numbers and multiplied, the product is cut again and ends at 255. An image with values
+    outside [0, 255] is stretched to 0..255 by its own minimum and maximum before, and back after. Of four channels the
+    last is the opacity, which keeps its value.
+    """
+    low, high = planes.min(), planes.max()
+    stretch = low < 0 or high > 255
+    values = planes.astype("float32")
+    if stretch:
+        values -= values.min()
+        top = values.max()
+        if top != 0:
+            values /= top
+        values *= 255
+    np.trunc(values, out=values)
+    bright = values[:3] if len(values) == 4 else values
+    bright *= np.float32(factor)
+    np.trunc(bright, out=bright)
+    np.clip(bright, 0, 255, out=bright)
+    return values / 255 * (high - low) + low if stretch else values
