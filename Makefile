@@ -10,7 +10,7 @@ DATASET ?= digits
 TENSORFLOW ?= tensorflow-cpu
 # In one pip command with everything else, and by its exact version: a plain "torch" may bring gigabytes of CUDA libraries.
 TORCH ?= torch==2.13.0
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist loadgroup
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -60,6 +60,9 @@ bench: $(VENV)/bench.stamp
 	-$(BENCH)/randaugment.py --backends $(BACKENDS)
 	-$(BENCH)/training_step.py --backends $(BACKENDS)
 	-$(BENCH)/adapt.py
+	-$(BENCH)/whitening.py
+	-$(BENCH)/flow.py
+	-$(BENCH)/scale.py
 	$(BENCH)/report.py
 
 clean:

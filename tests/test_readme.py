@@ -11,7 +11,7 @@ import pytest
 import keras_norm_layers as knl
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-STORY, SUMMARY, TARGETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+STORY, SUMMARY, TARGETS, SIZES, GENERATOR = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.skipif(
@@ -51,6 +51,20 @@ def test_the_lines_on_targets_run():
         "keypoints": np.ones((2, 4, 2), "float32"),
     }
     exec(TARGETS, {"knl": knl, **given})
+
+
+@pytest.mark.parametrize("lines", [SIZES, GENERATOR], ids=["sizes", "generator"])
+def test_the_lines_on_statistics_and_on_the_generator_run(lines, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (80, 8, 8, 3), dtype=np.uint8), rng.integers(0, 10, 80)
+    normalization = knl.FeaturewiseNormalization()
+    inside = [knl.RandomFlip(), normalization, keras.layers.Flatten(), keras.layers.Dense(10)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *inside])
+    normalization.adapt(images)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    exec(lines, {"knl": knl, "model": model, "train_images": images, "train_labels": labels})
+    assert os.listdir(".") == []  # the checkpoint of what succeeded is gone
 
 
 def test_every_public_name_stands_in_the_table_of_layers():

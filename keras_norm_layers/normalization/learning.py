@@ -49,6 +49,11 @@ class Pass(NamedTuple):
     view: Callable[[np.ndarray, Draw], list[np.ndarray]]
     runs_layers: bool = False
 
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether its layers add up tensors where they lie."""
+        return not self.runs_layers and all(layer.takes_tensors for layer in self.layers)
+
 
 def learn(
     passes: Sequence[Pass],
@@ -87,8 +92,7 @@ def learn(
         learn_on_cluster(passes, data, Draw(seed, 0, 0), seed=seed, **options, **refused)
         return
 
-    tensors = all(layer.takes_tensors for layer in layers) and not any(part.runs_layers for part in passes)
-    reader = _Reader(data, batch_size, {**options, "tensors": tensors})
+    reader = _Reader(data, batch_size, {**options, "tensors": all(part.takes_tensors for part in passes)})
     arguments = {"batch_size": batch_size, "seed": seed, "rounds": rounds, "augment": augment, **options}
     del arguments["rank"]  # known once the layers are built, as they are when the same call is made again
     fingerprint = {
