@@ -62,7 +62,54 @@ def adapt_section(result: dict[str, Any]) -> str:
         for who, r in found.items():
             seconds = f"{r['seconds']:.2f}" if "seconds" in r else ""
             rows.append(f"| {case} | {who} | {r['mean']:.6g} | {r['variance']:.6g} | {seconds} |")
-    return f"{result['question']}\n\nThe first channel. {machine(result)}\n\n" + "\n".join(rows)
+    page = f"{result['question']}\n\nThe first channel. {machine(result)}\n\n" + "\n".join(rows)
+    if "reads" in result:
+        page += "\n\n" + adapt_reads(result)
+    return page
+
+
+def adapt_reads(result: dict[str, Any]) -> str:
+    """The uint8 case beside ways in which NumPy reads the same bytes once, and the memory of a stream."""
+    ms = common.ms
+    reads = [
+        f"| {how} | {ms(t['median_ms'])} | {ms(t['q1_ms'])} to {ms(t['q3_ms'])} | {t['ours takes']} |"
+        for how, t in result["reads"].items()
+    ]
+    memory = [f"| {' | '.join(str(value) for value in row.values())} |" for row in result["memory"]]
+    heads = [f"| {' | '.join(result['memory'][0])} |", "|---|---|---|---|"]
+    return "\n".join(
+        [
+            "The uint8 images beside NumPy's ways to read the same bytes once:\n",
+            "| read | ms | quartiles | ours takes, times |\n|---|---|---|---|",
+            *reads,
+            "\nA stream of images, and its peak memory:\n",
+            *heads,
+            *memory,
+        ]
+    )
+
+
+WHITENING = {
+    "a": "full, d = 3072, 50,000 images",
+    "b": "rank=256, 2000 images of 224 x 224 x 3",
+    "c": "patch_size=7, 2000 images of 224 x 224 x 3",
+    "d": "fewer images than values",
+}
+
+
+def whitening_section(result: dict[str, Any]) -> str:
+    rows = ["| case | who | seconds | peak MB | rise MB |", "|---|---|---|---|---|"]
+    notes = []
+    for case in sorted(result["results"]):
+        found = result["results"][case]
+        for who, r in found["rows"].items():
+            rows.append(f"| {WHITENING[case]} | {who} | {r['seconds']} | {r['peak_mb']} | {r['rise_mb']} |")
+        notes += [f"- {WHITENING[case]}: {what}: {value:.3g}" for what, value in found["compared"].items()]
+    return f"{result['question']}\n\n{machine(result)}\n\n" + "\n".join([*rows, "", *notes])
+
+
+def scale_section(result: dict[str, Any]) -> str:
+    return f"{result['question']}\n\n{machine(result)} The figures stand in `docs/scale.md`."
 
 
 def flow_section(result: dict[str, Any]) -> str:
@@ -163,6 +210,8 @@ SECTIONS: dict[str, tuple[Any, Any]] = {
     "randaugment": (randaugment_section, randaugment_losses),
     "single": (single_section, single_losses),
     "adapt": (adapt_section, adapt_losses),
+    "whitening": (whitening_section, lambda result: []),
+    "scale": (scale_section, lambda result: []),
     "flow": (flow_section, flow_losses),
     "chain": (chain_section, chain_losses),
     "gpu": (gpu_section, lambda result: []),  # its tables have theirs in bold

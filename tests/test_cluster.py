@@ -22,7 +22,11 @@ from keras_norm_layers.statistics.patches import PatchCovariance
 from keras_norm_layers.statistics.quantiles import Quantiles
 from keras_norm_layers.statistics.spectrum import Spectrum
 
-pytestmark = pytest.mark.xdist_group("ray")  # with --dist loadgroup: one process, so one cluster
+pytestmark = [
+    pytest.mark.xdist_group("ray"),  # with --dist loadgroup: one process, so one cluster
+    # JAX warns of every fork after its first computation; Ray's starts another program at once.
+    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
+]
 no_layer = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="no layer, no backend: runs once, with TensorFlow's tests"
 )

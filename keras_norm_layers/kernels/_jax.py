@@ -68,6 +68,21 @@ def correlate(images: Any, kernel: Any) -> Any:
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=order, precision="highest")
 
 
+def floor_own(x: Any) -> Any:
+    """``floor`` of a tensor that nobody else holds."""
+    return jnp.floor(x)
+
+
+def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
+    """a * of_a + b * of_b, where nobody else holds ``a``."""
+    return a * of_a + b * of_b
+
+
+def where_rows(condition: Any, a: Any, b: Any) -> Any:
+    """The entries (N, ...) of ``a`` where the condition (N,) holds, else those of ``b``, which nobody else holds."""
+    return jnp.where(condition.reshape(-1, *[1] * (b.ndim - 1)), a, b)
+
+
 def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
     """``step`` of ``step`` of ... a tensor, as a loop: unrolled, a compiler would repeat each step in the next."""
     return jax.lax.fori_loop(0, times, lambda _, x: step(x), state)

@@ -208,12 +208,11 @@ class AdaptiveLayer(PreprocessingLayer):
 
     def snapshot(self) -> Any:
         """What ``restore`` needs to bring back the statistics of now."""
-        return (
-            self.accumulator,
-            self._adapted,
-            self._committed,
-            [to_host(v) for v in self.weights] if self.built else None,
-        )
+        try:
+            weights = [to_host(v) for v in self.weights] if self.built else None
+        except TypeError:  # Keras on JAX leaves variables without values where a compiled call raised
+            weights = None
+        return self.accumulator, self._adapted, self._committed, weights
 
     def restore(self, snapshot: Any) -> None:
         """Brings back the statistics of a snapshot."""
