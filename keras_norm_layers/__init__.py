@@ -5,7 +5,9 @@ carries the first and leaves out the second. Import this package before ``keras.
 its layers.
 """
 
+from keras_norm_layers import data
 from keras_norm_layers.control import StrengthSchedule, predict_augmented
+from keras_norm_layers.data import save_augmented
 from keras_norm_layers.export import export_for_serving
 from keras_norm_layers.fuse import fuse
 from keras_norm_layers.migration import ImageDataGenerator, from_image_data_generator
@@ -112,9 +114,11 @@ __all__ = [
     "ZCAWhitening",
     "adapt",
     "augment_dataset",
+    "data",
     "export_for_serving",
     "from_image_data_generator",
     "fuse",
     "plot_statistics",
     "predict_augmented",
+    "save_augmented",
 ]

@@ -48,6 +48,7 @@ ARROWS = {
     "transforms.policies": ["kernels", "layer", "validation", "transforms"],
     "transforms": ["transforms"],
     "normalization.": ["kernels", "layer", "validation", "statistics", "normalization"],
+    "data.": ["kernels", "validation", "statistics", "transforms.layer", "data"],
     "migration.": ["kernels", "validation", "statistics", "normalization", "transforms", "migration"],
     "export": ["kernels", "layer", "validation", "transforms", "normalization", "serving"],
     "serving": ["kernels", "layer", "validation", "transforms", "normalization"],
@@ -55,7 +56,7 @@ ARROWS = {
     "pipeline": ["kernels", "validation", "transforms"],
     "fuse": ["layer", "transforms"],
     "plots": ["validation", "normalization"],
-    "": ["control", "fuse", "migration", "pipeline", "plots", "transforms", "normalization", "export"],
+    "": ["control", "data", "fuse", "migration", "pipeline", "plots", "transforms", "normalization", "export"],
 }
 LIBRARIES = {"tensorflow", "jax", "torch"}
 MAY_IMPORT_LIBRARIES = ("kernels.", "export", "serving")

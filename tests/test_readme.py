@@ -11,7 +11,7 @@ import pytest
 import keras_norm_layers as knl
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-STORY, SUMMARY, TARGETS, SIZES, GENERATOR = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+STORY, SUMMARY, TARGETS, SIZES, GENERATOR, FEEDING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.skipif(
@@ -65,6 +65,22 @@ def test_the_lines_on_statistics_and_on_the_generator_run(lines, tmp_path, monke
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     exec(lines, {"knl": knl, "model": model, "train_images": images, "train_labels": labels})
     assert os.listdir(".") == []  # the checkpoint of what succeeded is gone
+
+
+def test_the_lines_on_feeding_run(tmp_path, monkeypatch, capsys):
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        folder = Path("animals", ("cat", "dog")[number % 2])
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        image.fromarray(pixels).save(folder / f"{number}.png")
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    exec(FEEDING, {"knl": knl, "model": model})
+    assert "fewer than 1000" in capsys.readouterr().out
+    assert len(list(Path("augmented").iterdir())) == 16 * 3
 
 
 def test_every_public_name_stands_in_the_table_of_layers():

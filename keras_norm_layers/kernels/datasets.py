@@ -59,7 +59,7 @@ def map_with_keys(
 def from_batches(
     read: Callable[[int, int], Any], length: int, example: Any, start: int, num_parallel_calls: int | None
 ) -> Any:
-    """A ``tf.data`` dataset of ``read(epoch, index)`` for each index below ``length``, in order; batches as ``example``.
+    """A ``tf.data`` dataset of ``read(epoch, index)`` for each index below ``length``, in order; all as ``example``.
 
     Each iterator that begins is the next epoch, counted from ``start`` on.
     """

@@ -143,7 +143,7 @@ def header(path: str, mode: str | None = None) -> tuple[int, int, str]:
         if name == "P" and "transparency" in image.info:
             given = "RGBA"
         stored = [(codec, args) for codec, _, _, args in image.tile]
-    if given is None or any(map(_is_deep, stored)):
+    if given is None or any(map(is_deep, stored)):
         raise ValueError(
             f"The image file {path!r} is no gray, RGB or RGBA image of 8 bits a value (Pillow's mode {name}, stored as "
             f"{stored}). Convert it, or give a function that makes an iterator over the images as you read them."
@@ -157,7 +157,7 @@ def header(path: str, mode: str | None = None) -> tuple[int, int, str]:
     return height, width, given
 
 
-def _is_deep(stored: tuple[str, Any]) -> bool:
+def is_deep(stored: tuple[str, Any]) -> bool:
     """Whether a file has 16 bits a value, of which Pillow would keep 8 without a word."""
     codec, args = stored
     return ";16" in str(args) or (codec.startswith("ppm") and not isinstance(args, str) and args[-1] > 255)
