@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable
 
 import jax
@@ -124,17 +125,26 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     return (jax.lax.fori_loop(0, n, step, tables) if n else tables).reshape(n, channels, size)
 
 
-def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable[..., Any], own: bool) -> Any:
-    """``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as they are elsewhere, computed image by
-    image and only for those; ``values`` are tensors (N, ...). Returns the images, and whether they are a new tensor.
+def change_some(changes: list[Any], images: Any, own: bool) -> Any:
+    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
+    they are elsewhere, computed image by image and only where it is asked for.
+
+    ``changes`` are (gate, values, change); ``values`` are tensors (N, ...). Returns the images, and whether they are a
+    new tensor.
     """
 
     def one(given: Any) -> Any:
-        image, open_, of_one = given
-        batch = {name: value[None] for name, value in of_one.items()}
-        return jax.lax.cond(open_ > 0.5, lambda: change(batch, image[None])[0], lambda: image)
+        image, drawn = given
+        for (open_, values), (_, _, change) in zip(drawn, changes):
+            batch = {name: value[None] for name, value in values.items()}
+            changed = functools.partial(
+                lambda image, batch, change: change(batch, image[None])[0], image, batch, change
+            )
+            image = jax.lax.cond(open_ > 0.5, changed, functools.partial(lambda image: image, image))
+        return image
 
-    return jax.lax.map(one, (images, gate, dict(values))), True
+    drawn = [(gate, dict(values)) for gate, values, _ in changes]
+    return jax.lax.map(one, (images, drawn)), True
 
 
 def look_up(table: Any, places: Any) -> Any:

@@ -225,10 +225,19 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     return counted.reshape(n, channels, size)
 
 
-def change_some(gate: Any, images: Any, values: dict[str, Any], change: Callable[..., Any], own: bool) -> Any:
-    """``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as they are elsewhere, computed only for
-    those, and written over them where they are our ``own``. Returns the images, and whether they are now.
+def change_some(changes: list[Any], images: Any, own: bool) -> Any:
+    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
+    they are elsewhere, computed only for those, and written over them where they are our ``own``.
+
+    ``changes`` are (gate, values, change); ``values`` are tensors (N, ...). Returns the images, and whether they are
+    our own now.
     """
+    for gate, values, change in changes:
+        images, own = _change_some(gate, values, change, images, own)
+    return images, own
+
+
+def _change_some(gate: Any, values: dict[str, Any], change: Callable[..., Any], images: Any, own: bool) -> Any:
     if fuses():
         return change(values, images), False  # a closed gate is the identity
     rows = torch.nonzero(gate > 0.5)[:, 0]

@@ -13,6 +13,8 @@ from typing import Any
 
 from keras_norm_layers.kernels import backend
 
+MANY = 4  # branches of a choice, from which on one of them is chosen seldom
+
 
 @dataclass(frozen=True)
 class Node:
@@ -20,6 +22,7 @@ class Node:
 
     transform: Any
     gates: tuple[tuple[int, int], ...] = ()
+    seldom: bool = False  # one of several, so that few images get it
 
 
 class Drawn(dict):
@@ -49,20 +52,23 @@ class Layout:
         self.by_channel = any(spec.per_channel for node in self.nodes for spec in node.transform.specs().values())
         self.slots = sum(width for node in self.nodes for _, _, width in self._slots(node.transform))
 
-    def _flatten(self, transforms: Sequence[Any], gates: tuple[tuple[int, int], ...]) -> list[int]:
+    def _flatten(
+        self, transforms: Sequence[Any], gates: tuple[tuple[int, int], ...], seldom: bool = False
+    ) -> list[int]:
         """Adds the transforms to the nodes; the numbers of those that act, in the order in which they act."""
         leaves: list[int] = []
         for transform in transforms:
             number = len(self.nodes)
-            self.nodes.append(Node(transform, gates))
+            self.nodes.append(Node(transform, gates, seldom))
             if transform.kind != "choice":
                 leaves.append(number)
                 if transform.kind == "blend":
                     self.chains[number] = [self._flatten(chain, ()) for chain in transform.branches()]
                 continue
             inside: list[int] = []
-            for branch, members in enumerate(transform.branches()):
-                inside += self._flatten(members, (*gates, (number, branch)))
+            branches = transform.branches()
+            for branch, members in enumerate(branches):
+                inside += self._flatten(members, (*gates, (number, branch)), seldom or len(branches) >= MANY)
             if transform.geometry_first:
                 inside.sort(key=lambda n: self.nodes[n].transform.kind != "geometry")
             leaves += inside

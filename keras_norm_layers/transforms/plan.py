@@ -206,10 +206,12 @@ class Plan:
             views[maps] = (image, len(colors), own)
             return image
 
+        alone = self._alone(stage, parameters, source)
         for number, maps_before in stage.steps:
+            if alone.get(number) == []:  # done with those before it
+                continue
             transform, values = self.transforms[number], parameters[number]
-            some = _chosen(transform, values, source) if maps_before == len(stage.maps) else None
-            if transform.kind == "color" and not transform.looks and some is None:
+            if transform.kind == "color" and not transform.looks and number not in alone:
                 colors.append(transform.color(values, None))
                 continue
             seen = view(maps_before)
@@ -219,9 +221,8 @@ class Plan:
                 seen = pixels.materialize(seen)
             own = views[maps_before][2]
             views[maps_before] = (seen, len(colors), own)
-            if some is not None:
-                change = _recolored(transform) if transform.kind == "color" else transform.change
-                seen, own = backend.namespace(seen).change_some(some, seen, values, change, own)
+            if number in alone:
+                seen, own = backend.namespace(seen).change_some(alone[number], seen, own)
             elif transform.kind == "color":
                 colors.append(transform.color(values, seen))
                 continue
@@ -230,6 +231,34 @@ class Plan:
             views, colors = {len(stage.maps): (seen, 0, own)}, []
             given = False
         return view(len(stage.maps))
+
+    def _alone(self, stage: Stage, parameters: Parameters, images: Any) -> dict[int, list[Any]]:
+        """The changes of values that are made to the chosen images only, where that is worth while: the first one of a
+        run -> (gate (N,), parameters, change) of each of them, the others -> [].
+
+        It costs a copy of what is chosen, and a compiler the fusion with what stands beside, and all images once. So a
+        compiler does it for what is costly, or for three that are chosen seldom; eager code in any case.
+        """
+        xp, run, result = backend.namespace(images), [], {}  # type: Any, list[int], dict[int, list[Any]]
+        compiled = xp.fuses()
+        if not compiled and not xp.on_host(images):
+            return {}
+        for number, maps_before in [*stage.steps, Step(-1, -1)]:
+            node, values = self.layout.nodes[number], parameters[number]
+            gate = None if maps_before != len(stage.maps) else _chosen(node.transform, values, compiled, node.seldom)
+            if gate is not None:
+                run.append(number)
+                result[number] = [(gate, values, _change_of(node.transform))]
+            if gate is not None and compiled:
+                continue
+            if compiled and len(run) < 3 and not any(self.transforms[n].costly for n in run):
+                result = {n: changes for n, changes in result.items() if n not in run}
+            for follower in run[1:] if compiled else []:
+                if follower in result:
+                    result[run[0]] += result[follower]
+                    result[follower] = []
+            run = []
+        return result
 
     def _changed(self, number: int, values: dict[str, Any], images: Any, parameters: Parameters) -> Any:
         """What a transform that is no matrix makes of the images."""
@@ -342,22 +371,20 @@ class Plan:
         return result
 
 
-def _chosen(transform: Any, values: Drawn, images: Any) -> Any:
-    """1 for the images that a transform changes and 0 for the others, (N,), where it is worth while to treat them
-    alone: it costs a copy of them, and a compiler the fusion with what stands beside. Else None.
-    """
-    xp = backend.namespace(images)
+def _chosen(transform: Any, values: Drawn, compiled: bool, seldom: bool) -> Any:
+    """1 for the images that a change of values is made to and 0 for the others, (N,); None: no use to know."""
     if transform.kind not in ("color", "pixel"):
         return None
-    if xp.fuses():
-        return values.gate if transform.costly else None
-    if not xp.on_host(images):
-        return None
-    return both(values.gate, values.get("on")) if transform.kind == "pixel" else values.gate
+    if not compiled:
+        return both(values.gate, values.get("on")) if transform.kind == "pixel" else values.gate
+    folds = transform.kind == "color" and not transform.looks  # into the pass, for next to nothing
+    return values.gate if transform.costly or (seldom and not folds) else None
 
 
-def _recolored(transform: Any) -> Callable[[Drawn, Any], Any]:
-    """A colour transform as a change of images."""
+def _change_of(transform: Any) -> Callable[[Drawn, Any], Any]:
+    """What a transform of values does to images, as a function of its parameters and the images."""
+    if transform.kind == "pixel":
+        return transform.change
     return lambda values, images: color.apply(images, transform.color(values, images))
 
 
