@@ -121,9 +121,8 @@ def flow_section(result: dict[str, Any]) -> str:
     for backend, cases in result["results"].items():
         for case, t in cases.items():
             ours, theirs = (common.ms(t[who]["median_ms"] / count) for who in ("ours", "Keras"))
-            cpu = " | ".join(
-                common.ms(t.get("cpu_ms_an_image", {}).get(who, float("nan"))) for who in ("ours", "Keras")
-            )
+            spent = t.get("cpu_ms_an_image")  # a file of before has none
+            cpu = " | ".join(common.ms(spent[who]) if spent else "" for who in ("ours", "Keras"))
             rows.append(f"| {backend} | {case} | {ours} | {theirs} | {t['times_faster']:.2f} | {cpu} |")
     shape = " x ".join(str(n) for n in result["images"])
     return f"{result['question']}\n\nImages {shape}. {machine(result)}\n\n" + "\n".join(rows)

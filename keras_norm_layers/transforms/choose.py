@@ -62,8 +62,8 @@ class Selection(ChoiceTransform):
 class OneOf(Selection):
     """Runs one of several transforms, chosen for each image.
 
-    All of them are computed for all images, and what was not chosen is the identity; geometric ones cost nothing, for
-    only their matrices are chosen among.
+    What was not chosen is the identity. Geometric ones cost nothing, for only their matrices are chosen among; of up to
+    three branches the others are computed for all images in compiled code, of more for those that chose them.
 
     Args:
         transforms: what to choose from: a list of transforms, or of lists that act as a whole.
