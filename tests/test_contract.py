@@ -113,14 +113,14 @@ def test_torch_compile_reads_the_pass_as_one_graph(name, monkeypatch):
         return compile(function, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", without_code)
-    monkeypatch.setattr(backend.namespace_named("torch"), "_compiler_wanted", lambda args: True)
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
     layer = random_layer(name)
     apply(layer, images(4), quantiles(layer, 4))  # a warning, an error here, would say that it could not be read whole
     assert read == [{"fullgraph": True}]
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="about torch.compile")
-def test_on_a_cpu_torch_compiles_only_when_told_to(monkeypatch):
+def test_on_a_cpu_torch_compiles_small_batches_only_when_told_to(monkeypatch):
     import torch
 
     compiled = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import jax
@@ -178,6 +180,11 @@ def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     return pixels.at[places].get(mode="promise_in_bounds")
 
 
+def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
+    """The pixels at several places (rows, columns), each as ``read_pixels`` gives them."""
+    return [read_pixels(images, rows, columns) for rows, columns in places]
+
+
 def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
     """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
     pixels, corner = _flat(images, rows, columns)
@@ -186,6 +193,11 @@ def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -
     corner = clip(corner, 0, pixels.shape[0] - 1 - down - right)
     steps = (0, right, down, down + right)
     return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps]
+
+
+def groups(images: Any) -> list[int]:
+    """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
+    return []
 
 
 def on_host(x: Any) -> bool:
@@ -246,3 +258,19 @@ def _varies_along(x: Any) -> Any:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` under ``jax.jit``: inlined where the caller is compiled itself."""
     return jax.jit(function)
+
+
+def compiles_on_host() -> bool:
+    """Whether JAX has the CPU among its devices."""
+    try:
+        return bool(jax.local_devices(backend="cpu"))
+    except RuntimeError:  # JAX_PLATFORMS names others
+        return False
+
+
+@contextlib.contextmanager
+def exact_on_host() -> Iterator[None]:
+    """Inside, JAX has 64 bits, and computes on the CPU."""
+    x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield

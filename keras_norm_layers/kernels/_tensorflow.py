@@ -219,6 +219,11 @@ def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     return tf.gather(*_flat(images, rows, columns))
 
 
+def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
+    """The pixels at several places (rows, columns), each as ``read_pixels`` gives them."""
+    return [read_pixels(images, rows, columns) for rows, columns in places]
+
+
 def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -> list[Any]:
     """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
     n, height, width, _ = shape(images)
@@ -227,6 +232,11 @@ def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -
     # One clamp that changes nothing saves the four that XLA would put around the gathers.
     corner = clip(corner, 0, n * height * width - 1 - down - right)
     return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)]
+
+
+def groups(images: Any) -> list[int]:
+    """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
+    return []
 
 
 def on_host(x: Any) -> bool:
@@ -304,3 +314,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return cache[0](*args)
 
     return call
+
+
+def compiles_on_host() -> bool:
+    """Whether XLA can compile for the CPU."""
+    return xla_works()
+
+
+def exact_on_host() -> Any:
+    """A context in which TensorFlow computes on the CPU."""
+    return tf.device("CPU:0")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import warnings
 from typing import Any, Callable
 
 import keras
 import torch
 
+from keras_norm_layers.kernels._torch_passes import compiled, groups, in_groups, new_like  # noqa: F401 - of the namespace
+
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
 NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
-# Below this many values a batch costs less in eager torch than the compiler's start does over a whole training.
-COMPILE_FROM = 1 << 20
-_passes = itertools.count()
 # From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
 COPY_FROM = 1 << 10
 EXACT = 1e-5  # so far a sine may be from 0 or 1 in a turn by quarters
@@ -284,14 +280,48 @@ def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     if not fuses():  # rows of a table: torch's fastest way to read many of them
         places = (numbers * height + rows) * width + columns
         return torch.nn.functional.embedding(places, images.reshape(n * height * width, channels))
-    # Without a check of each index the compiler vectorizes; the clamp keeps what came from NaN inside.
-    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    return torch.ops.aten._unsafe_index(images, [numbers, rows, columns])
+    planes = read_each(images, [(rows, columns)])[0]
+    return torch.stack(planes, 1).permute(0, 2, 3, 1).to(images.dtype)
+
+
+def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
+    """The pixels at several places (rows, columns), each as ``read_pixels`` gives them; while the compiler reads, each
+    as a list of its channels (N, H, W): along a row of one channel it vectorizes, over three it does not.
+    """
+    if not fuses():
+        return [read_pixels(images, rows, columns) for rows, columns in places]
+    n, height, width, channels = images.shape
+    numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
+
+    def gathered(plane: Any, rows: Any, columns: Any) -> Any:
+        # Without a check of each index the compiler vectorizes; the clamp keeps what came from NaN inside.
+        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+        return torch.ops.aten._unsafe_index(plane, [numbers, rows, columns])
+
+    if images.dtype != torch.uint8 or images.device.type != "cpu" or not 1 < channels <= 4:
+        return [[gathered(images[..., i], *place) for i in range(channels)] for place in places]
+    # The bytes of a pixel as one word: on a CPU an index costs more than all the arithmetic.
+    words = _words(images)
+    pixels = [gathered(words, *place) for place in places]
+    return [[(pixel >> (8 * i)) & 255 for i in range(channels)] for pixel in pixels]
+
+
+def _words(images: Any) -> Any:
+    """The channels of each pixel, bytes (N, H, W, C), in one int32 (N, H, W), the first one lowest."""
+    halves = []
+    for half in images.tensor_split(2, dim=1):
+        bytes_ = half.to(torch.int32)
+        word = bytes_[..., 0]
+        for i in range(1, images.shape[-1]):
+            word = word | (bytes_[..., i] << (8 * i))
+        halves.append(word)
+    # The compiler writes to memory what is put together; else it would put each word together where it is read.
+    return torch.cat(halves, 1)
 
 
 def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
-    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
-    return [read_pixels(images, rows + down, columns + across) for down in (0, below) for across in (0, right)]
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_each``."""
+    return read_each(images, [(rows + down, columns + across) for down in (0, below) for across in (0, right)])
 
 
 def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: bool = False) -> Any:
@@ -409,10 +439,14 @@ def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
 
 def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
     """(images - mean) / divisor, or without one of them, with one new tensor instead of two."""
-    if mean is not None:
-        images = images - mean
-        return images if divisor is None else images.div_(divisor)
-    return images if divisor is None else images / divisor
+    tensors = [x for x in (images, mean, divisor) if x is not None]
+    if fuses() or images.dtype != torch.float32 or any(x.requires_grad for x in tensors):
+        images = images if mean is None else images - mean
+        return images if divisor is None else images / divisor
+    if mean is None:
+        return images if divisor is None else torch.div(images, divisor, out=new_like(images))
+    shifted = torch.sub(images, mean, out=new_like(images))
+    return shifted if divisor is None else shifted.div_(divisor)
 
 
 def replica_number(like: Any = None) -> Any:
@@ -421,45 +455,18 @@ def replica_number(like: Any = None) -> Any:
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
-def _compiler_wanted(args: tuple[Any, ...]) -> bool:
-    """The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": large batches on
-    an accelerator. On a CPU torch's own kernels are as fast as what its compiler makes, and need no minute to start.
+def compiles_on_host() -> bool:
+    """False: ``torch.compile`` takes many seconds."""
+    return False
+
+
+def read_planes(planes: Any, places: Any, mirrored: bool) -> Any:
+    """Bilinear readings of planes (C, H, W), by one thread: (C, h, w). All arrays are NumPy's, float64.
+
+    ``places`` (2, h, w) are x and y, counted from -1 to 1, border to border. Beyond it lies its last pixel, or the
+    image ``mirrored``.
     """
-    wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
-    if wish != "auto":
-        return wish == "1"
-    tensors = [leaf for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)]
-    return max(t.numel() for t in tensors) >= COMPILE_FROM and any(t.device.type != "cpu" for t in tensors)
-
-
-def _of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` behind code of its own: torch counts compilations by the code, gives up after eight, and takes for
-    variable what differs from one to the next.
-    """
-
-    def call(*args: Any) -> Any:
-        return function(*args)
-
-    call.__code__ = call.__code__.replace(co_name=f"one_pass_{next(_passes)}")
-    return call
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` under ``torch.compile`` where ``_compiler_wanted``; eager elsewhere, and where that fails."""
-    cache: list[Callable[..., Any]] = []
-
-    def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling() or not _compiler_wanted(args):
-            return function(*args)
-        try:
-            if not cache:
-                cache.append(torch.compile(_of_its_own(function), fullgraph=True))  # pieces would be slower than eager
-            return cache[0](*args)
-        except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
-            result = function(*args)  # an error of the function itself is raised here, as it is
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"torch.compile failed ({first_line}); random transforms run eagerly.", stacklevel=2)
-            cache[:] = [function]
-            return result
-
-    return call
+    source, grid = torch.from_numpy(planes)[None], torch.from_numpy(places).permute(1, 2, 0)[None]
+    with torch.no_grad():
+        beyond = "reflection" if mirrored else "border"
+        return torch.nn.functional.grid_sample(source, grid, "bilinear", beyond, align_corners=False)[0].numpy()

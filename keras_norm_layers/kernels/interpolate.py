@@ -78,7 +78,7 @@ def _bilinear(xp: Any, images: Any, x: Any, y: Any, fill_mode: str, fill_value: 
     # Four products of weights for a pixel are cheaper than two lines for each of its channels.
     weights = [v * h for v in (upper_weight, lower_weight) for h in (left_weight, right_weight)]
     pixels = xp.read_squares(images, row, column, below, right)
-    result = _sum(xp.cast(pixel, "float32") * weight[..., None] for pixel, weight in zip(pixels, weights))
+    result = _mixed(xp, pixels, weights)
     if fill_mode == "constant":
         covered = (left_weight + right_weight) * (upper_weight + lower_weight)
         result = result + ((1.0 - covered) * fill_value)[..., None]
@@ -151,18 +151,23 @@ def _bicubic_by_bilinear(images: Any, x: Any, y: Any, fill_mode: str, fill_value
 
 
 def _weighted(xp: Any, images: Any, x: Any, y: Any, taps: Any, fill_mode: str, fill_value: Any) -> Any:
-    """The sum of neighbours times weights: first along each row, then over the rows."""
+    """The sum of neighbours times weights."""
     _, height, width, _ = xp.shape(images)
     columns, rows = taps(xp, x, width, fill_mode), taps(xp, y, height, fill_mode)
-
-    def line(row: Any) -> Any:
-        return _sum(xp.cast(xp.read_pixels(images, row, i), "float32") * weight[..., None] for i, weight in columns)
-
-    result = _sum(line(row) * weight[..., None] for row, weight in rows)
+    pixels = xp.read_each(images, [(row, column) for row, _ in rows for column, _ in columns])
+    result = _mixed(xp, pixels, [v * h for _, v in rows for _, h in columns])
     if fill_mode == "constant":
         covered = _sum(weight for _, weight in columns) * _sum(weight for _, weight in rows)
         result = result + ((1.0 - covered) * fill_value)[..., None]
     return result
+
+
+def _mixed(xp: Any, pixels: list[Any], weights: list[Any]) -> Any:
+    """The sum of pixels (N, H, W, C), or of lists of their channels (N, H, W), times weights (N, H, W), float32."""
+    if not isinstance(pixels[0], list):
+        return _sum(xp.cast(pixel, "float32") * weight[..., None] for pixel, weight in zip(pixels, weights))
+    planes = [_sum(xp.cast(p, "float32") * weight for p, weight in zip(plane, weights)) for plane in zip(*pixels)]
+    return xp.transpose(xp.stack(planes, 1), (0, 2, 3, 1))
 
 
 def _sum(terms: Any) -> Any:

@@ -33,7 +33,7 @@ def channel_mean(images: Any) -> Any:
     """The mean of each channel of each image (N, H, W, C), float32 (N, C)."""
     xp = namespace(images)
     n, height, width, channels = xp.shape(images)
-    if not (xp.fuses() and isinstance(height, int) and isinstance(width, int)):
+    if not (xp.COPIES_ARITHMETIC and isinstance(height, int) and isinstance(width, int)):
         return xp.mean(images, axis=(1, 2))
     # Several pixels side by side first: compilers vectorize a last axis of 48, not one of 3.
     pixels = height * width

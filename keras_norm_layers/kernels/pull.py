@@ -1,4 +1,4 @@
-"""The affine map and the colours of ``ImageDataGenerator`` for a batch of images, in one compiled pass.
+"""The affine map and the colours of ``ImageDataGenerator``, a few images at a time, in one compiled pass.
 
 As ``scipy.ndimage.affine_transform``: coordinates are float64 sums of a row's and a column's part, and so are weighted
 sums, for a value that is cut to 8 bits afterwards has to fall on the same side. ``fold`` serves NumPy too.
@@ -6,10 +6,9 @@ sums, for a value that is cut to 8 bits afterwards has to fall on the same side.
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import multiprocessing
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -49,55 +48,50 @@ def fold(xp: Any, place: Any, size: int, fill_mode: str) -> Any:
 
 
 def program(height: int, width: int, fill_mode: str, order: int, shifts: bool, brightens: bool) -> Callable[..., Any]:
-    """The compiled pass for images of one size, on the library of the Keras backend: NumPy in, NumPy out.
+    """The compiled pass for images of one size, by the library of the Keras backend, on the CPU: NumPy in, NumPy out.
 
-    The function it returns takes (images, y_rows, y_columns, x_rows, x_columns, cval, shift, factor): images
-    (N, H, W, C); the coordinate y of an output pixel is y_rows (N, H) + y_columns (N, W), float64, and so for x; the
-    others are numbers an image, float32 (N,). It gives float32 (N, H, W, C) and (N,): whether an image is done. It is
-    not if it has values outside [0, 255] and a brightness: its stretch to 8 bits is left to NumPy, for compilers divide
-    as they please.
+    The function it returns takes images (N, H, W, C), float32, and ``numbers`` (N, 2 H + 2 W + 3), float64: the
+    coordinate y of an output pixel as a part of its row (H) and one of its column (W), to be added; x in the same way;
+    cval, shift, factor. It gives float32 (N, H, W, C), which may not be written to, and (N,): whether an image is done.
+    It is not if it has values outside [0, 255] and a brightness: its stretch to 8 bits is left to NumPy, for compilers
+    divide as they please.
     """
     name = keras.backend.backend()
     xp = namespace_named(name)
     call = _compiled(name, height, width, fill_mode, order, shifts, brightens)
 
-    def run(images: np.ndarray, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with _float64(name):
-            tensors = [xp.asarray(array) for array in (images, *arguments)]
-            images, done = (np.asarray(result) for result in call(*tensors))
-        return (images if images.flags.writeable else images.copy()), done
+    def run(images: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with xp.exact_on_host():
+            seen, done = call(images, numbers)
+            return np.asarray(seen), np.asarray(done)
 
     return run
 
 
 def is_available() -> bool:
-    """True where a compiler makes one loop of the pass: on TensorFlow with XLA, and on JAX.
+    """True where ``program`` works: on TensorFlow with XLA, and on JAX if it has the CPU among its devices.
 
-    Not in a process that another one started to work for it: there these libraries may hang, or take its device.
+    Not in a process that another one started to work for it: there these libraries may hang.
     """
-    name = keras.backend.backend()
-    if multiprocessing.parent_process() is not None:
-        return False
-    return name == "jax" or (name == "tensorflow" and namespace_named(name).xla_works())
+    return multiprocessing.parent_process() is None and namespace_named(keras.backend.backend()).compiles_on_host()
 
 
-def _float64(name: str) -> Any:
-    """A context in which JAX has 64 bits; the others always have."""
-    if name != "jax":
-        return contextlib.nullcontext()
-    jax = sys.modules["jax"]
-    return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
+def plane_reader() -> Callable[..., np.ndarray] | None:
+    """``read_planes`` of ``_torch.py``, which needs no compiler, if the Keras backend is torch; else None."""
+    return getattr(namespace_named(keras.backend.backend()), "read_planes", None)
 
 
 @functools.lru_cache(maxsize=64)
 def _compiled(name: str, *settings: Any) -> Callable[..., Any]:
     xp = namespace_named(name)
+    height, width, fill_mode, order, shifts, brightens = settings
 
-    def whole(images: Any, y_rows: Any, y_columns: Any, x_rows: Any, x_columns: Any, *colour: Any) -> Any:
-        height, width, fill_mode, order, shifts, brightens = settings
+    def whole(images: Any, numbers: Any) -> Any:
+        ends = (0, height, height + width, 2 * height + width, 2 * (height + width))
+        y_rows, y_columns, x_rows, x_columns = (numbers[:, i:j] for i, j in itertools.pairwise(ends))
         y = y_rows[:, :, None] + y_columns[:, None, :]
         x = x_rows[:, :, None] + x_columns[:, None, :]
-        cval, shift, factor = (number[:, None, None, None] for number in colour)
+        cval, shift, factor = (xp.cast(numbers[:, ends[-1] + i, None, None, None], "float32") for i in range(3))
         seen = _read(xp, images, y, x, (height, width), fill_mode, order)
         if fill_mode == "constant":
             inside = (y >= 0.0) & (y <= height - 1.0) & (x >= 0.0) & (x <= width - 1.0)
@@ -109,7 +103,7 @@ def _compiled(name: str, *settings: Any) -> Callable[..., Any]:
             seen = xp.clip(seen + shift, low, high)
             low, high = (xp.clip(edge + shift, low, high) for edge in (low, high))
         if not brightens:
-            return seen, y_rows[:, 0] == y_rows[:, 0]
+            return seen, numbers[:, 0] == numbers[:, 0]
         levels = xp.floor(seen)
         bright = xp.floor(xp.clip(levels * factor, 0.0, 255.0))
         if seen.shape[-1] == 4:  # the opacity stays

@@ -347,14 +347,19 @@ class RandomLayer(PreprocessingLayer):
             tensors.pop("labels", None)
             result = self._at_inference(tensors)
             return {target: result.get(target, data[target]) for target in data}
+        xp = backend.namespace(images)
+        starts = xp.groups(images) if self.plan.by_image and len(images.shape) > 3 else []
+        if starts and name == "fresh":
+            name, numbers = "given", threefry.uniform(numbers, xp.shape(images)[0], self.plan.slots)
         # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to
         # tensors of unknown rank, and could not trace it.
         ranks = {target: len(value.shape) for target, value in tensors.items() if target != "bounding_boxes"}
         key = f"{name} {backend.framework(images)} {sorted(ranks.items())}"
         if key not in self._programs:
             function = self._transform_fresh if name == "fresh" else self._transform
-            self._programs[key] = backend.namespace(images).compiled(function)
-        result = self._programs[key](tensors, numbers, self._strength(images))
+            self._programs[key] = xp.compiled(function)
+        run, strength = self._programs[key], self._strength(images)
+        result = xp.in_groups(run, starts, tensors, numbers, strength) if starts else run(tensors, numbers, strength)
         return {target: result.get(target, data[target]) for target in data}
 
     def _transform_fresh(self, data: dict[str, Any], seed: Any, strength: Any) -> dict[str, Any]:

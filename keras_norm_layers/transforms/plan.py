@@ -128,6 +128,8 @@ class Plan:
         self.moves, self.mixes, self.blends = ("geometry" in kinds, "mix" in kinds, "blend" in kinds)
         self.bends = any(getattr(transform, "bends", False) for transform in self.acting)
         self.resizes = any(getattr(transform, "resizes", False) for transform in self.acting)
+        # Whether what happens to an image depends on its own row of the draw alone.
+        self.by_image = not self.mixes and not any(transform.same_on_batch for transform in self.transforms)
         self._check()
 
     def _check(self) -> None:

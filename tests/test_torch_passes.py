@@ -1,0 +1,134 @@
+"""How passes run on torch: groups of images, memory, and when the compiler is asked for."""
+
+import numpy as np
+import pytest
+from conftest import BACKEND
+
+import keras_norm_layers as knl
+from keras_norm_layers.kernels.backend import namespace_named, to_numpy
+
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="about torch; the others compile one program for a batch")
+
+CHAIN = [knl.RandomFlip(), knl.RandomRotation(0.1), knl.RandomContrast(0.3), knl.RandomErasing()]
+
+
+@pytest.fixture
+def passes():
+    from keras_norm_layers.kernels import _torch_passes
+
+    return _torch_passes
+
+
+def data(n, height=12, width=10):
+    rng = np.random.default_rng(n)
+    boxes = np.sort(rng.uniform(0, 10, (n, 3, 2, 2)), 2).reshape(n, 3, 4)
+    return {
+        "images": rng.integers(0, 256, (n, height, width, 3)).astype("uint8"),
+        "segmentation_masks": rng.integers(0, 5, (n, height, width)).astype("int32"),
+        "bounding_boxes": {"boxes": boxes.astype("float32"), "labels": rng.integers(0, 5, (n, 3))},
+        "keypoints": rng.uniform(0, 10, (n, 4, 2)).astype("float32"),
+        "labels": rng.integers(0, 5, n),
+    }
+
+
+def flat(result):
+    boxes = result["bounding_boxes"]
+    return [to_numpy(x) for x in (*boxes.values(), *(v for k, v in result.items() if k != "bounding_boxes"))]
+
+
+@pytest.mark.parametrize("count", [3, 8, 9, 23, 24])
+def test_groups_give_what_one_pass_gives(count, passes, monkeypatch):
+    batch = data(count)
+    layer = knl.Augment(CHAIN, seed=3, bounding_box_format="xyxy")
+    whole = flat(layer(batch, training=True))
+    sizes = []
+    monkeypatch.setattr(passes, "GROUP", 8 * batch["images"][0].size)
+    in_groups = passes.in_groups
+    monkeypatch.setattr(
+        namespace_named("torch"), "in_groups", lambda *args: sizes.append(len(args[1])) or in_groups(*args)
+    )
+    again = knl.Augment(CHAIN, seed=3, bounding_box_format="xyxy")
+    parts = flat(again(batch, training=True))
+    assert sizes == ([] if count <= 8 else [-(-count // 8)])
+    for a, b in zip(whole, parts):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, atol=2e-4)  # torch's sums depend on how many images there are
+
+
+def test_what_looks_at_the_whole_batch_is_not_parted(passes, monkeypatch):
+    images = data(9)["images"].astype("float32")
+    monkeypatch.setattr(passes, "GROUP", images[0].size)
+    monkeypatch.setattr(namespace_named("torch"), "in_groups", lambda *args: pytest.fail("parted"))
+    shared = knl.RandomRotation(0.2, same_on_batch=True, seed=1)(np.stack([images[0]] * 9))
+    assert np.ptp(to_numpy(shared), axis=0).max() < 1e-3
+    knl.MixUp(seed=1)({"images": images, "labels": np.eye(9, dtype="float32")})
+    with pytest.raises(pytest.fail.Exception, match="parted"):
+        knl.RandomRotation(0.2, seed=1)(images)
+
+
+def test_gradients_go_through_a_batch_that_would_be_parted(passes, monkeypatch):
+    import torch
+
+    images = torch.tensor(data(9)["images"], dtype=torch.float32, requires_grad=True)
+    monkeypatch.setattr(passes, "GROUP", images[0].numel())
+    knl.RandomContrast(0.2, value_range=(-1000, 1000), seed=1)(images).sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.abs().min()) > 0.5
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (1, 0, 2, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float16", "int64"])
+@pytest.mark.parametrize("huge", [False, True])
+def test_new_memory_has_the_order_of_the_axes(axes, dtype, huge, passes, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(passes, "HUGE", 1 if huge else 1 << 40)
+    x = torch.zeros((2, 3, 4, 5), dtype=getattr(torch, dtype)).permute(*axes)
+    new = passes.new_like(x, 7)
+    assert new.dtype == x.dtype
+    assert tuple(new.shape) == (7, *x.shape[1:])
+    new.fill_(3)
+    if axes[0] == 0:
+        assert sorted(range(4), key=new.stride, reverse=True) == sorted(range(4), key=x.stride, reverse=True)
+        assert passes.new_like(x).stride() == x.stride()
+
+
+@pytest.mark.parametrize(
+    ("wish", "values", "compiler", "wanted"),
+    [
+        (None, 1 << 22, True, True),
+        (None, 1 << 22, False, False),  # nothing to compile with: no warning either
+        (None, 1 << 21, True, False),
+        ("1", 10, False, True),
+        ("0", 1 << 30, True, False),
+    ],
+)
+def test_when_the_compiler_is_asked_for(wish, values, compiler, wanted, passes, monkeypatch):
+    import torch
+
+    monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE", raising=False)
+    if wish:
+        monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", wish)
+    passes._cpu_compiles.cache_clear()
+    monkeypatch.setattr(passes.shutil, "which", lambda name: name if compiler else None)
+    assert passes._compiler_wanted(({"images": torch.zeros(3)},), values) is wanted
+    passes._cpu_compiles.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "int16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_compiled_reading_of_any_channels(dtype, channels, interpolation, monkeypatch):
+    """Bytes are packed into words there; ``backend="eager"`` reads the code as the compiler does, without building."""
+    import torch
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **kw: compile_(f, **kw, backend="eager"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 8, channels)).astype(dtype)
+    results = []
+    for wish in ("0", "1"):
+        monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", wish)
+        layer = knl.RandomRotation(0.3, interpolation=interpolation, fill_mode="constant", fill_value=7.5, seed=2)
+        results.append(to_numpy(layer(images, training=True)))
+    assert np.ptp(results[0]) > 100
+    np.testing.assert_allclose(*results, atol=2e-3)
