@@ -43,8 +43,12 @@ def without_compiler(function):
     if BACKEND == "jax":
         import jax
 
-        with jax.disable_jit():
-            return function()
+        jax.config.update("jax_disable_most_optimizations", True)  # of single operations, which JAX compiles even so
+        try:
+            with jax.disable_jit():
+                return function()
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
     return function()
 
 

@@ -22,19 +22,16 @@ from keras_norm_layers.statistics.patches import PatchCovariance
 from keras_norm_layers.statistics.quantiles import Quantiles
 from keras_norm_layers.statistics.spectrum import Spectrum
 
-pytestmark = [
-    pytest.mark.xdist_group("ray"),  # with --dist loadgroup: one process, so one cluster
-    # JAX warns of every fork after its first computation; Ray's starts another program at once.
-    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
-]
+# JAX warns of every fork after its first computation; Ray's starts another program at once.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")
 no_layer = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="no layer, no backend: runs once, with TensorFlow's tests"
 )
 
 
-@pytest.fixture(scope="session")
-def ray(tmp_path_factory):
-    """Ray with a local cluster that ends with the tests."""
+@pytest.fixture(scope="module")
+def ray():
+    """Ray with a local cluster that ends with the tests of this file: a dozen processes, which take time when idle."""
     environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -8,13 +8,13 @@ import numpy as np
 
 from keras_norm_layers.kernels import backend, pixels
 from keras_norm_layers.layer import serializable
-from keras_norm_layers.normalization.adaptive import AdaptiveLayer
-from keras_norm_layers.statistics.moments import NAN_POLICIES, Moments, axes_tuple, kept_axes
-from keras_norm_layers.validation import check_bool, check_choice, check_number
+from keras_norm_layers.normalization.features import FeatureLayer, checked_numbers, plain
+from keras_norm_layers.statistics.moments import Moments
+from keras_norm_layers.validation import check_bool, check_number
 
 
 @serializable
-class FeaturewiseNormalization(AdaptiveLayer):
+class FeaturewiseNormalization(FeatureLayer):
     """Subtracts the mean of a data set and divides by its standard deviation: y = (x - mean) / (std + epsilon).
 
     ``adapt`` learns mean and (biased) standard deviation in one pass: exactly for integers, in float64 for floats. They
@@ -60,6 +60,8 @@ class FeaturewiseNormalization(AdaptiveLayer):
     """
 
     takes_tensors = True
+    STATISTICS = ("mean", "std")
+    ACCUMULATOR = Moments
 
     def __init__(
         self,
@@ -73,51 +75,15 @@ class FeaturewiseNormalization(AdaptiveLayer):
         nan_policy: str = "raise",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(axis, nan_policy, **kwargs)
         name = type(self).__name__
-        self.axis = axis
-        self._axes = axes_tuple(axis)
         self.center = check_bool(name, "center", center)
         self.scale = check_bool(name, "scale", scale)
         self.epsilon = check_number(name, "epsilon", epsilon, low=0.0)
         self.invert = check_bool(name, "invert", invert)
-        self.nan_policy = check_choice(name, "nan_policy", nan_policy, NAN_POLICIES)
         # Named so because `mean` and `std` are the weights; the configuration looks here first.
-        self.mean_argument, self.std_argument = (backend.to_numpy(v) if hasattr(v, "shape") else v for v in (mean, std))
+        self.mean_argument, self.std_argument = plain(mean), plain(std)
         self._given = _given_statistics(name, mean, std, center, scale)
-
-    @property
-    def has_given_statistics(self) -> bool:
-        """True when mean and std were arguments."""
-        return bool(self._given)
-
-    def build(self, input_shape: Any) -> None:
-        """Creates the weights for images of this shape; sizes along ``axis`` must be known."""
-        shape = tuple(input_shape)
-        self._kept = kept_axes(self._axes, len(shape), f"The input of {self._title()}")
-        features = tuple(shape[a] for a in self._kept)
-        if None in features:
-            raise ValueError(
-                f"{self._title()}: the sizes along axis={self.axis} must be known. Received input shape {shape}. Name "
-                f"them in keras.Input, or choose axes of known size."
-            )
-        self._built_for = tuple(n if a in self._kept else None for a, n in enumerate(shape))
-        self._broadcast = tuple(n if a in self._kept else 1 for a, n in enumerate(shape))
-        given = {key: _as_features(self._title(), key, value, features) for key, value in self._given.items()}
-        self.mean = self._add_statistic("mean", features, given.get("mean", np.nan))
-        self.std = self._add_statistic("std", features, given.get("std", np.nan))
-        self.count = self._add_statistic("count", (), 0.0)
-        self.built = True
-
-    def empty_accumulator(self) -> Moments:
-        """Moments along the layer's axes."""
-        return Moments(self._kept, self.nan_policy)
-
-    def restore_accumulator(self, state: dict[str, np.ndarray]) -> Moments:
-        """Moments from their saved state; what happens to NaN from now on is this layer's to say."""
-        moments = Moments.from_state(state)
-        moments.nan_policy = self.nan_policy
-        return moments
 
     def statistics_of(self, accumulator: Moments) -> dict[str, np.ndarray]:
         """mean, std and count."""
@@ -126,15 +92,13 @@ class FeaturewiseNormalization(AdaptiveLayer):
 
     def transform(self, x: Any) -> Any:
         """The formula, on float32 tensors."""
-        xp = backend.namespace(x)
-        shape = self._broadcast[len(self._broadcast) - len(x.shape) :]
+        divisor = None
         if self.scale:
-            std = xp.reshape(backend.read(self.std, x), shape)
-            divisor = xp.where(std > 0.0, std + self.epsilon, std * 0.0 + 1.0)
-            # A comparison with NaN is false: this lets the NaN of statistics that were never set through.
-            divisor = divisor + std * 0.0
-        mean = xp.reshape(backend.read(self.mean, x), shape) if self.center else None
-        return pixels.scale_and_shift(x, mean, divisor if self.scale else None, self.invert)
+            std, xp = self._read(x, "std"), backend.namespace(x)
+            # A comparison with NaN is false: the second term lets the NaN of statistics that were never set through.
+            divisor = xp.where(std > 0.0, std + self.epsilon, std * 0.0 + 1.0) + std * 0.0
+        mean = self._read(x, "mean") if self.center else None
+        return pixels.scale_and_shift(x, mean, divisor, self.invert)
 
 
 def _given_statistics(name: str, mean: Any, std: Any, center: bool, scale: bool) -> dict[str, np.ndarray]:
@@ -149,23 +113,7 @@ def _given_statistics(name: str, mean: Any, std: Any, center: bool, scale: bool)
             )
         if not needed and value is not None:
             raise ValueError(f"{name}: `{key}` has no use with {flag}=False. Received: {key}={value!r}")
-    arrays = {}
-    for key, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
-        try:
-            array = np.asarray(neutral if value is None else backend.to_numpy(value), "float64")
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}: `{key}` must be a number or an array. Received: {key}={value!r}") from error
-        if not np.isfinite(array).all() or (key == "std" and (array < 0).any()):
-            bounds = "finite numbers of at least 0" if key == "std" else "finite numbers"
-            raise ValueError(f"{name}: `{key}` must hold {bounds}. Received: {key}={value!r}")
-        arrays[key] = array
-    return arrays
-
-
-def _as_features(title: str, key: str, value: np.ndarray, features: tuple[int, ...]) -> np.ndarray:
-    try:
-        return np.broadcast_to(value, features).astype("float32")
-    except ValueError as error:
-        raise ValueError(
-            f"{title}: `{key}` of shape {value.shape} does not broadcast to the features' shape {features}."
-        ) from error
+    return {
+        "mean": checked_numbers(name, "mean", 0.0 if mean is None else mean),
+        "std": checked_numbers(name, "std", 1.0 if std is None else std, low=0.0),
+    }

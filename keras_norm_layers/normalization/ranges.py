@@ -9,78 +9,14 @@ import numpy as np
 
 from keras_norm_layers.kernels import backend, pixels
 from keras_norm_layers.layer import serializable
-from keras_norm_layers.normalization.adaptive import AdaptiveLayer
-from keras_norm_layers.statistics.extremes import Extremes, OrderAccumulator
-from keras_norm_layers.statistics.moments import NAN_POLICIES, axes_tuple, kept_axes
+from keras_norm_layers.normalization.features import FeatureLayer, checked_numbers, plain
+from keras_norm_layers.statistics.extremes import Extremes
 from keras_norm_layers.statistics.quantiles import Quantiles
-from keras_norm_layers.validation import check_bool, check_choice, check_interval
-
-INFINITY = float("inf")
-
-
-class _RangeLayer(AdaptiveLayer):
-    """Base: statistics of the order of the values, one number a feature each, along ``axis``.
-
-    A subclass names its ``STATISTICS``, beside ``count``, and its ``ACCUMULATOR``; it says in ``statistics_of`` what
-    they are and in ``transform`` what is done with them.
-    """
-
-    STATISTICS: tuple[str, ...] = ()
-    ACCUMULATOR: type[OrderAccumulator]
-
-    def __init__(self, axis: Any, nan_policy: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.axis = axis
-        self._axes = axes_tuple(axis)
-        self.nan_policy = check_choice(type(self).__name__, "nan_policy", nan_policy, NAN_POLICIES)
-        self._given: dict[str, np.ndarray] = {}
-
-    @property
-    def has_given_statistics(self) -> bool:
-        """True when the statistics were arguments."""
-        return bool(self._given)
-
-    def build(self, input_shape: Any) -> None:
-        """Creates the weights for images of this shape; sizes along ``axis`` must be known."""
-        shape = tuple(input_shape)
-        self._kept = kept_axes(self._axes, len(shape), f"The input of {self._title()}")
-        features = tuple(shape[a] for a in self._kept)
-        if None in features:
-            raise ValueError(
-                f"{self._title()}: the sizes along axis={self.axis} must be known. Received input shape {shape}. Name "
-                f"them in keras.Input, or choose axes of known size."
-            )
-        self._built_for = tuple(n if a in self._kept else None for a, n in enumerate(shape))
-        self._broadcast = tuple(n if a in self._kept else 1 for a, n in enumerate(shape))
-        for name in self.STATISTICS:
-            value = self._given.get(name, np.array(np.nan))
-            try:
-                value = np.broadcast_to(value, features)
-            except ValueError as error:
-                raise ValueError(
-                    f"{self._title()}: `{name}` of shape {value.shape} does not broadcast to the features' shape "
-                    f"{features}."
-                ) from error
-            setattr(self, name, self._add_statistic(name, features, value))
-        self.count = self._add_statistic("count", (), 0.0)
-        self.built = True
-
-    def empty_accumulator(self) -> OrderAccumulator:
-        """What the layer learns with, along its axes."""
-        return self.ACCUMULATOR(self._kept, self.nan_policy)
-
-    def restore_accumulator(self, state: dict[str, np.ndarray]) -> OrderAccumulator:
-        """The same from its saved state."""
-        return self.ACCUMULATOR.from_state(state)
-
-    def _read(self, x: Any, name: str) -> Any:
-        """A statistic as a tensor that broadcasts to ``x``, a batch or one image."""
-        shape = self._broadcast[len(self._broadcast) - len(x.shape) :]
-        return backend.namespace(x).reshape(backend.read(getattr(self, name), x), shape)
+from keras_norm_layers.validation import check_bool, check_interval
 
 
 @serializable
-class MinMaxNormalization(_RangeLayer):
+class MinMaxNormalization(FeatureLayer):
     """Maps the minimum and the maximum of a data set to the ends of a range, as scikit-learn's ``MinMaxScaler``.
 
     With (low, high) = ``feature_range``:
@@ -140,9 +76,7 @@ class MinMaxNormalization(_RangeLayer):
         super().__init__(axis, nan_policy, **kwargs)
         name = type(self).__name__
         # Named so because `minimum` and `maximum` are the weights; the configuration looks here first.
-        self.minimum_argument, self.maximum_argument = (
-            backend.to_numpy(v) if hasattr(v, "shape") else v for v in (minimum, maximum)
-        )
+        self.minimum_argument, self.maximum_argument = plain(minimum), plain(maximum)
         self._given = _given_statistics(name, {"minimum": minimum, "maximum": maximum})
         self.feature_range = _check_range(name, feature_range)
         self.clip = check_bool(name, "clip", clip)
@@ -170,7 +104,7 @@ class MinMaxNormalization(_RangeLayer):
 
 
 @serializable
-class RobustNormalization(_RangeLayer):
+class RobustNormalization(FeatureLayer):
     """Subtracts the median and divides by the interquartile range, as scikit-learn's ``RobustScaler``.
 
     y = (x - median) / iqr, where ``iqr`` is the difference between two percentiles, by default the 75th and the 25th.
@@ -259,7 +193,7 @@ class RobustNormalization(_RangeLayer):
 
 
 @serializable
-class PercentileClipping(_RangeLayer):
+class PercentileClipping(FeatureLayer):
     """Cuts values off at two percentiles of a data set; on request maps what is between to a range.
 
     y = min(max(x, lower), upper), where ``lower`` and ``upper`` are the percentiles: the usual first step for medical
@@ -367,12 +301,4 @@ def _given_statistics(owner: str, given: dict[str, Any]) -> dict[str, np.ndarray
     if any(value is None for value in given.values()):
         received = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise ValueError(f"{owner}: give {' and '.join(f'`{name}`' for name in given)} together. Received: {received}")
-    arrays = {}
-    for name, value in given.items():
-        try:
-            arrays[name] = np.asarray(backend.to_numpy(value), "float64")
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{owner}: `{name}` must be a number or an array. Received: {name}={value!r}") from error
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{owner}: `{name}` must hold finite numbers. Received: {name}={value!r}")
-    return arrays
+    return {name: checked_numbers(owner, name, value) for name, value in given.items()}
