@@ -3,12 +3,13 @@
 Same arguments, same seed, so the same transformations: rotation, two shifts, shear, zoom, flip, channel shift and
 brightness (eight steps), for images 224 x 224 x 3 in batches of 32; and the same with featurewise and samplewise
 normalization. The first batches are compared before anything is timed. Epochs are taken in turns; the ratio is the
-median over the turns. On TensorFlow and JAX ours is one compiled pass, on torch NumPy; Keras's is SciPy and Pillow
-everywhere. Run ``python benchmarks/flow.py`` (5 minutes); writes ``results/flow.json``.
+median over the turns. On TensorFlow and JAX ours is one compiled pass, on torch NumPy with torch's ``grid_sample``;
+Keras's is SciPy and Pillow everywhere. Run ``python benchmarks/flow.py`` (5 minutes); writes ``results/flow.json``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
@@ -18,7 +19,6 @@ from typing import Any
 import common
 import numpy as np
 
-CHILD = "KERAS_NORM_LAYERS_BENCHMARK_CHILD"
 COUNT, SIDE, BATCH = 128, 224, 32
 EIGHT_STEPS: dict[str, Any] = {
     "rotation_range": 20,
@@ -73,7 +73,7 @@ def cpu_ms(call: Callable[[], Any]) -> float:
     return (time.process_time() - start) * 1e3
 
 
-def run() -> dict[str, Any]:
+def run(rounds: int) -> dict[str, Any]:
     from keras.src.legacy.preprocessing.image import ImageDataGenerator  # its only place in Keras 3 without TensorFlow
 
     import keras_norm_layers as knl
@@ -83,10 +83,11 @@ def run() -> dict[str, Any]:
         images = photos(COUNT, dtype)
         ours, our_batch = epoch(knl.ImageDataGenerator, arguments, images)
         theirs, their_batch = epoch(ImageDataGenerator, arguments, images)
-        times = common.turns({"ours": ours, "Keras": theirs}, rounds=10, warmup=1, limit_s=30)
-        cpu = {who: cpu_ms(call) / COUNT for who, call in (("ours", ours), ("Keras", theirs))}
+        times = common.turns({"ours": ours, "Keras": theirs}, rounds=rounds, warmup=1, limit_s=30)
+        cpu = {"ours": ours, "Keras": theirs}
+        spent = {who: min(cpu_ms(call) for _ in range(3)) / COUNT for who, call in cpu.items()}
         results[name] = times | {
-            "cpu_ms_an_image": {who: round(value, 3) for who, value in cpu.items()},
+            "cpu_ms_an_image": {who: round(value, 3) for who, value in spent.items()},
             "largest_difference": float(np.abs(our_batch - their_batch).max()),
             "times_faster": common.times_longer(times["Keras"], times["ours"]),
             "images_per_second": {who: round(COUNT / times[who]["median_ms"] * 1e3) for who in ("ours", "Keras")},
@@ -94,21 +95,32 @@ def run() -> dict[str, Any]:
     return results
 
 
+def line(backend: str, case: str, found: dict[str, Any]) -> str:
+    """What is printed of a case."""
+    wall, cpu = {who: found[who]["median_ms"] / COUNT for who in ("ours", "Keras")}, found["cpu_ms_an_image"]
+    times = ", ".join(f"{who} {common.ms(wall[who])} ms (CPU {common.ms(cpu[who])})" for who in wall)
+    ratio = cpu["Keras"] / cpu["ours"]
+    return f"{backend:10s} {case:32s} {found['times_faster']:5.2f} times faster (CPU {ratio:.2f}), an image: {times}"
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backends", nargs="+", default=common.BACKENDS)
+    parser.add_argument("--rounds", type=int, default=10, help="epochs of each of the two, in turns")
+    parser.add_argument("--save", default="flow", help="name of the file in results/")
+    parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
     common.quiet()
-    if os.environ.get(CHILD):
-        print(json.dumps(run()))
+    if args.time:
+        print(json.dumps(run(args.rounds)))
         return
-    results = {}
-    for backend in common.BACKENDS:
-        results[backend] = common.child(__file__, backend=backend, **{CHILD: "1"})
-        for case, found in results[backend].items():
-            medians = ", ".join(f"{who} {common.ms(found[who]['median_ms'] / COUNT)} ms" for who in ("ours", "Keras"))
-            print(
-                f"{backend:10s} {case:32s} {found['times_faster']:5.2f} times faster, an image: {medians}", flush=True
-            )
-    result = {"question": __doc__.splitlines()[0], "images": [COUNT, SIDE, SIDE, 3], "batch": BATCH, "results": results}
-    print(f"written to {os.path.relpath(common.save('flow', result))}")
+    about = {"images": [COUNT, SIDE, SIDE, 3], "batch": BATCH}
+    results = common.earlier(args.save, **about)
+    for backend in args.backends:  # saved after each: a run that is cut off keeps what it has
+        results[backend] = common.child(__file__, "--time", "--rounds", str(args.rounds), backend=backend)
+        print("\n".join(line(backend, case, found) for case, found in results[backend].items()), flush=True)
+        path = common.save(args.save, {"question": __doc__.splitlines()[0], **about, "results": results})
+    print(f"written to {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 import keras_norm_layers as knl
+from keras_norm_layers.kernels import pull
 from keras_norm_layers.migration import transform
 
 ranges = st.fixed_dictionaries(
@@ -37,11 +38,11 @@ ranges = st.fixed_dictionaries(
 
 
 @contextlib.contextmanager
-def compiled_from(values):
-    """Batches of so many values take the compiled pass."""
+def compiled_from(values, at_once=1):
+    """Batches of so many values take the compiled pass, about so many ``at_once``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transform, "COMPILED_VALUES", values)
-        patch.setattr(transform, "COMPILED_IMAGES", 1)
+        patch.setattr(transform, "GROUP_VALUES", at_once)
         yield
 
 
@@ -153,12 +154,53 @@ def test_the_compiled_pass_gives_the_same(fill_mode, order, dtype, low, high):
         np.random.seed(5)  # noqa: NPY002  # ImageDataGenerator draws from this generator
         drawn = [generator.get_random_transform(images.shape[1:]) for _ in images]
         drawn[0] |= transform.STILL  # one that only flips
-        with compiled_from(0):
-            assert transform.runs_compiled(images, drawn, "float32") is (BACKEND != "torch")
+        with compiled_from(0, 4 * images[0].size):  # the second group of four has two images
+            assert transform.runs_compiled(images.astype("float32"), drawn) is (BACKEND != "torch")
             compiled = transform.transform_batch(images, drawn, "float32", **generator._settings())
         singles = [generator.apply_transform(image.astype("float32"), d) for image, d in zip(images, drawn)]
         np.testing.assert_allclose(compiled, singles, rtol=1e-6, atol=1e-4)
         assert compiled.flags.writeable
+
+
+def test_any_images_of_an_array_can_be_meant(monkeypatch):
+    images = np.random.default_rng(4).integers(0, 256, (9, 8, 10, 3), dtype="uint8")
+    numbers = np.array([7, 0, 0, 3, 8])
+    generator = knl.ImageDataGenerator(rotation_range=90, brightness_range=(0.5, 2))
+    drawn = [generator.get_random_transform((8, 10, 3), seed=i) for i in range(len(numbers))]
+    expected = [generator.apply_transform(images[n].astype("float32"), d) for n, d in zip(numbers, drawn)]
+    monkeypatch.setattr(transform, "PARALLEL_VALUES", 0)
+    for values, at_once in ((0, 1), (0, 2 * images[0].size), (1 << 40, 1)):
+        with compiled_from(values, at_once):
+            batch = transform.transform_batch(images, drawn, "float32", numbers)
+        np.testing.assert_array_equal(batch, expected)
+
+
+@pytest.mark.parametrize("values", [0, 1 << 40])
+def test_a_batch_stays_as_it_was_given(values):
+    images = np.random.default_rng(5).integers(0, 256, (8, 9, 7, 3)).astype("float32")
+    with compiled_from(values):
+        flow = knl.ImageDataGenerator(zoom_range=0.3, channel_shift_range=30).flow(images, batch_size=4, seed=1)
+        first = flow[0]
+        copy = first.copy()
+        second = flow[1]
+    assert not np.shares_memory(first, second)
+    assert not np.shares_memory(first, images)
+    np.testing.assert_array_equal(first, copy)
+
+
+def test_memory_is_used_again_and_aligned():
+    memory = transform.Memory()
+    large = memory.array("a", (3, 5), "float64")
+    small = memory.array("a", (7,), "float32")
+    assert np.shares_memory(large, small)
+    assert not np.shares_memory(small, memory.array("b", (7,), "float32"))
+    assert all(memory.array("a", (n,), "uint8").ctypes.data % 64 == 0 for n in (1, 100, 10_000))
+
+
+def test_nothing_is_compiled_in_a_worker_process(monkeypatch):
+    assert pull.is_available() is (BACKEND != "torch")
+    monkeypatch.setattr(pull.multiprocessing, "parent_process", object)
+    assert not pull.is_available()
 
 
 def test_images_of_one_row_or_column_take_the_compiled_pass_too():

@@ -311,13 +311,12 @@ class ImageDataGenerator:
         mode, order = self.fill_mode, self.interpolation_order
         return {"channels_first": first, "fill_mode": mode, "cval": self.cval, "order": order}
 
-    def _batch(self, images: np.ndarray, drawn: list[dict[str, Any]], dtype: Any) -> np.ndarray:
-        """Images (N, ...) transformed and normalized, as the iterators give them."""
+    def _batch(self, images: np.ndarray, drawn: list[dict[str, Any]], dtype: Any, places: Any = None) -> np.ndarray:
+        """Images (N, ...), or those at ``places`` alone, transformed and normalized, as the iterators give them."""
         self._warn_unless_fit()
         if not self.preprocessing_function:
-            batch = transform_batch(images, drawn, dtype, after=self._normalize, **self._settings())
-            return self._whiten(batch)
-        batch = transform_batch(images, drawn, dtype, **self._settings())
+            return self._whiten(transform_batch(images, drawn, dtype, places, self._normalize, **self._settings()))
+        batch = transform_batch(images, drawn, dtype, places, **self._settings())
         for i, image in enumerate(batch):
             batch[i] = self.preprocessing_function(image)
         in_parallel(lambda numbers: each(self._normalize, batch, numbers), len(batch), batch.size)

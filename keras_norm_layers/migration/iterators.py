@@ -156,11 +156,20 @@ class ImageIterator(Iterator):
         hashes = [np.random.randint(self.most_random) for _ in numbers] if self.save_to_dir else []
         return drawn, hashes
 
-    def _images(self, images: np.ndarray, numbers: np.ndarray, drawn: Any) -> np.ndarray:
-        """Images (N, ...) transformed, normalized, and written to files if that is wanted."""
+    def _images(self, images: np.ndarray, numbers: np.ndarray, drawn: Any, places: Any = None) -> np.ndarray:
+        """Images (N, ...) transformed, normalized, and written to files if that is wanted.
+
+        Args:
+            images: an array that holds the batch.
+            numbers: the images of the batch.
+            drawn: their parameters, and what makes the names of their files unique.
+            places: where they are in the array; None: one after the other from its beginning.
+        """
         parameters, hashes = drawn
         if self.image_data_generator:
-            images = self.image_data_generator._batch(images, parameters, self.dtype)
+            images = self.image_data_generator._batch(images, parameters, self.dtype, places)
+        elif places is not None:
+            images = images[places]
         for image, number, random in zip(images, numbers, hashes):
             name = f"{self.save_prefix}_{number}_{random}.{self.save_format}"
             picture = keras.utils.array_to_img(image, self.data_format, scale=True, dtype="float32")
@@ -235,7 +244,7 @@ class NumpyArrayIterator(ImageIterator):
         super().__init__(len(self.x), batch_size, shuffle, seed, generator, shape, data_format, dtype, *save)
 
     def _batch(self, numbers: np.ndarray, drawn: Any) -> Any:
-        images = self._images(self.x[numbers], numbers, drawn)
+        images = self._images(self.x, numbers, drawn, places=numbers)
         x = [images, *(other[numbers] for other in self.x_misc)] if self.x_misc else images
         if self.y is None:
             return x

@@ -1,13 +1,15 @@
 """The transformations of ``ImageDataGenerator``, on the pixels: one resampling, then values.
 
 Coordinates and sums are float64 and follow ``scipy.ndimage.affine_transform`` operation by operation, so that ties and
-borders fall as they fall there. Large batches go through one compiled pass (``kernels/pull.py``); the others image by
-image in NumPy, with the same result on every backend and nothing to compile for each new image size. There channels lie
-in planes of their own, which NumPy reads fastest.
+borders fall as they fall there. Large batches go through a compiled pass, a few images at a time on each core
+(``kernels/pull.py``); the others image by image through NumPy, with the same result on every backend and nothing to
+compile for each new image size. There channels lie in planes of their own, which NumPy reads fastest, and on torch its
+``grid_sample`` reads them.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +22,10 @@ from keras_norm_layers.kernels import pull
 FILL_MODES = pull.FILL_MODES
 # SciPy knows more modes, and splines of higher order: these it does itself.
 SCIPY_FILL_MODES = ("mirror", "grid-constant", "grid-mirror", "grid-wrap")
-BLOCK_PIXELS = 1 << 14  # rows are taken in blocks of so many pixels, whose arrays stay in the cache
-COMPILED_VALUES = 1 << 17  # a batch of fewer values, or images, is done before a compiler has started
-COMPILED_IMAGES = 4
+# Rows are taken in blocks of so many pixels, whose arrays stay in the cache: few arrays where a library reads them.
+BLOCK_PIXELS, LIBRARY_PIXELS = 1 << 14, 1 << 16
+COMPILED_VALUES = 1 << 17  # a batch of fewer values is done before a compiler has started
+GROUP_VALUES = 1 << 18  # about so many at a time: from one step to the next they stay in the cache of a core
 PARALLEL_VALUES = 1 << 17  # a batch of fewer values is done before threads have started
 
 STILL = {"theta": 0, "tx": 0, "ty": 0, "shear": 0, "zx": 1, "zy": 1}  # the affine map that changes nothing
@@ -32,14 +35,19 @@ class Memory:
     """Arrays that are used again for each image: on a CPU new memory costs more time than the arithmetic."""
 
     def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
+        self._rooms: dict[str, np.ndarray] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
-        """The array of this name, with whatever it held; a new one where shape or dtype differ."""
-        array = self._arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != dtype:
-            array = self._arrays[name] = np.empty(shape, dtype)
-        return array
+        """An array in the room of this name, with whatever was there.
+
+        It begins at a multiple of 64 bytes, as the compilers' libraries want what they read where it is.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        room = self._rooms.get(name)
+        if room is None or len(room) < size:
+            room = np.empty(size + 63, "uint8")
+            room = self._rooms[name] = room[-room.ctypes.data % 64 :]
+        return room[:size].view(dtype).reshape(shape)
 
     def cast(self, image: np.ndarray, dtype: Any) -> np.ndarray:
         """An image in another dtype; itself, if it has that."""
@@ -54,28 +62,48 @@ def transform_batch(
     images: np.ndarray,
     parameters: Sequence[dict[str, Any]],
     dtype: Any,
+    numbers: Sequence[int] | np.ndarray | None = None,
     after: Callable[[np.ndarray], None] | None = None,
     **settings: Any,
 ) -> np.ndarray:
     """Each image (N, ...) transformed by its own parameters, in ``dtype``; large batches on all cores.
 
-    ``after`` changes batches of one transformed image in place. ``settings`` are those of ``transform``.
+    ``numbers`` says which images are meant, one for each of the parameters; None means all. ``after`` changes batches
+    of one transformed image in place. ``settings`` are those of ``transform``.
     """
-    compiled = runs_compiled(images, parameters, dtype, **settings)
-    out = _compiled(images, parameters, **settings) if compiled else np.empty(images.shape, dtype)
-    channels_first = settings.get("channels_first", False)
+    numbers = range(len(images)) if numbers is None else numbers
+    out = np.empty((len(numbers), *images.shape[1:]), dtype)
+    compiled = runs_compiled(out, parameters, **settings)
+    size = max(1, round(GROUP_VALUES / out[0].size)) if compiled else 1
 
-    def some(numbers: range) -> None:
+    def some(groups: range) -> None:
         memory = Memory()
-        for i in () if compiled else numbers:
-            image = memory.cast(images[i], out.dtype)
-            _copy(transform(image, parameters[i], memory=memory, **settings), out[i], channels_first)
-        if after is not None:
-            each(after, out, numbers)
+        for group in groups:
+            part = slice(group * size, min((group + 1) * size, len(out)))
+            chosen = [images[number] for number in numbers[part]]
+            if compiled:
+                _compiled(chosen, parameters[part], out[part], size, memory, **settings)
+            else:
+                _one_by_one(chosen, parameters[part], out[part], memory, **settings)
+            if after is not None:
+                each(after, out, range(part.start, part.stop))
 
-    if not compiled or after is not None:
-        in_parallel(some, len(images), images.size)
+    in_parallel(some, -(-len(out) // size), out.size)
     return out
+
+
+def _one_by_one(
+    images: Sequence[np.ndarray],
+    parameters: Sequence[dict[str, Any]],
+    out: np.ndarray,
+    memory: Memory,
+    channels_first: bool = False,
+    **settings: Any,
+) -> None:
+    """Images transformed into ``out`` by NumPy."""
+    for image, drawn, target in zip(images, parameters, out):
+        image = memory.cast(image, out.dtype)
+        _copy(transform(image, drawn, channels_first=channels_first, memory=memory, **settings), target, channels_first)
 
 
 def _copy(image: np.ndarray, target: np.ndarray, channels_first: bool) -> None:
@@ -86,22 +114,20 @@ def _copy(image: np.ndarray, target: np.ndarray, channels_first: bool) -> None:
 
 
 def runs_compiled(
-    images: np.ndarray,
+    batch: np.ndarray,
     parameters: Sequence[dict[str, Any]],
-    dtype: Any,
     channels_first: bool = False,
     fill_mode: str = "nearest",
     cval: float = 0.0,
     order: int = 1,
 ) -> bool:
-    """True for what is worth a compiled pass and what it can do: large batches for float32 that are resampled, all of
-    them with the same steps.
+    """True for what is worth a compiled pass and what it can do: large batches of float32 that are resampled, all of
+    them with the same steps. ``batch`` is where the result will be.
     """
     steps = {(p.get("channel_shift_intensity") is None, p.get("brightness") is None) for p in parameters}
     return (
-        images.size >= COMPILED_VALUES
-        and len(images) >= COMPILED_IMAGES
-        and np.dtype(dtype) == np.float32
+        batch.size >= COMPILED_VALUES
+        and batch.dtype == np.float32
         and not channels_first
         and order <= 1
         and fill_mode in FILL_MODES
@@ -112,34 +138,45 @@ def runs_compiled(
 
 
 def _compiled(
-    images: np.ndarray,
+    images: Sequence[np.ndarray],
     parameters: Sequence[dict[str, Any]],
-    channels_first: bool = False,
+    out: np.ndarray,
+    size: int,
+    memory: Memory,
     fill_mode: str = "nearest",
     cval: float = 0.0,
     order: int = 1,
-) -> np.ndarray:
-    """The same as image by image: a flip is a coordinate that runs backwards."""
-    count, height, width, _ = images.shape
-    images = images if images.dtype.name in ("uint8", "float32") else images.astype("float32")
-    axes = np.empty((4, count, max(height, width)))
-    for i, drawn in enumerate(parameters):
-        matrix = pull_matrix(drawn, height, width)
-        matrix = np.eye(3) if matrix is None else matrix
-        for axis in (0, 1):
-            rows = matrix[axis, 2] + matrix[axis, 0] * np.arange(height)
-            columns = matrix[axis, 1] * np.arange(width)
-            axes[2 * axis, i, :height] = rows[::-1] if drawn.get("flip_vertical") else rows
-            axes[2 * axis + 1, i, :width] = columns[::-1] if drawn.get("flip_horizontal") else columns
-    tables = [part[:, : width if number % 2 else height] for number, part in enumerate(axes)]
-    shift, factor = ([p.get(name) for p in parameters] for name in ("channel_shift_intensity", "brightness"))
-    shifts, brightens = shift[0] is not None, factor[0] is not None
-    numbers = [[cval] * count, shift if shifts else [0.0] * count, factor if brightens else [1.0] * count]
-    run = pull.program(height, width, fill_mode, order, shifts, brightens)
-    out, done = run(images, *tables, *(np.array(number, "float32") for number in numbers))
-    for i in np.flatnonzero(~done).tolist():
-        out[i] = transform(images[i].astype("float32"), parameters[i], fill_mode=fill_mode, cval=cval, order=order)
-    return out
+    **_: Any,
+) -> None:
+    """Up to ``size`` images transformed into ``out`` by the compiled pass.
+
+    The pass always takes ``size`` images, so it is compiled once; nobody looks at those that are not there.
+    """
+    height, width, channels = out.shape[1:]
+    source = memory.array("source", (size, height, width, channels), "float32")
+    numbers = memory.array("numbers", (size, 2 * (height + width) + 3))
+    numbers[len(images) :] = 0.0
+    for i, (image, drawn) in enumerate(zip(images, parameters)):
+        source[i], numbers[i] = image, _numbers(drawn, height, width, cval)
+    shifts, brightens = (parameters[0].get(name) is not None for name in ("channel_shift_intensity", "brightness"))
+    seen, done = pull.program(height, width, fill_mode, order, shifts, brightens)(source, numbers)
+    for i in range(len(images)):
+        if done[i]:
+            out[i] = seen[i]
+        else:
+            image = images[i].astype("float32")
+            out[i] = transform(image, parameters[i], fill_mode=fill_mode, cval=cval, order=order)
+
+
+def _numbers(drawn: dict[str, Any], height: int, width: int, cval: float) -> np.ndarray:
+    """An image's row of what ``pull.program`` takes: a flip is a coordinate that runs backwards."""
+    matrix = pull_matrix(drawn, height, width)
+    matrix = np.eye(3) if matrix is None else matrix
+    rows = np.arange(height)[:: -1 if drawn.get("flip_vertical") else 1]
+    columns = np.arange(width)[:: -1 if drawn.get("flip_horizontal") else 1]
+    parts = [part for row in matrix[:2] for part in (row[2] + row[0] * rows, row[1] * columns)]
+    shift, factor = drawn.get("channel_shift_intensity"), drawn.get("brightness")
+    return np.concatenate([*parts, [cval, 0.0 if shift is None else shift, 1.0 if factor is None else factor]])
 
 
 def each(change: Callable[[np.ndarray], None], batch: np.ndarray, numbers: range) -> None:
@@ -239,41 +276,69 @@ def resample(
     """Planes (C, H, W) read through ``matrix``: SciPy's ``affine_transform`` of each, in their dtype."""
     if order > 1 or fill_mode not in FILL_MODES:
         return _by_scipy(planes, matrix, fill_mode, cval, order)
+    _, height, width = planes.shape
+    out = memory.array("out", planes.shape, planes.dtype)
+    kernel = pull.plane_reader() if order == 1 and planes.dtype.kind == "f" and fill_mode != "wrap" else None
+    read = _library_reader(kernel, planes, fill_mode) if kernel else _numpy_reader(planes, fill_mode, order, memory)
+    # SciPy starts with the offset, and adds row and column to it: the same order gives the same bits.
+    down = [matrix[axis, 2] + matrix[axis, 0] * np.arange(height)[:, None] for axis in (0, 1)]
+    right = [matrix[axis, 1] * np.arange(width) for axis in (0, 1)]
+    lines = max(1, (LIBRARY_PIXELS if kernel else BLOCK_PIXELS) // max(1, width))
+    for top in range(0, height, lines):
+        block = slice(top, top + lines)
+        y, x = ((down[axis][block], right[axis]) for axis in (0, 1))
+        read(y, x, memory.array("places", (2, len(y[0]), width)), out[:, block])
+        if fill_mode == "constant":
+            outside = _outside(np.add(*y), height) | _outside(np.add(*x), width)
+            out[:, block][:, outside] = as_dtype(np.asarray(cval, "float64"), planes.dtype)
+    return out
+
+
+def _outside(place: np.ndarray, size: int) -> np.ndarray:
+    return (place < 0) | (place > size - 1)
+
+
+def _library_reader(kernel: Callable[..., np.ndarray], planes: np.ndarray, fill_mode: str) -> Callable[..., None]:
+    """What ``_numpy_reader`` gives, by ``pull.plane_reader``; not for "wrap"."""
+    source = planes.astype("float64")
+
+    def read(y: Any, x: Any, places: np.ndarray, out: np.ndarray) -> None:
+        for place, (rows, columns), size in zip(places, (x, y), (planes.shape[2], planes.shape[1])):
+            scale = 2.0 / size  # from -1 to 1, border to border
+            np.add(rows * scale + (0.5 * scale - 1.0), columns * scale, out=place)
+        out[...] = kernel(source, places, fill_mode == "reflect")
+
+    return read
+
+
+def _numpy_reader(planes: np.ndarray, fill_mode: str, order: int, memory: Memory) -> Callable[..., None]:
+    """A function that reads planes (C, H, W) into an array (C, h, w), at coordinates y and x.
+
+    Each of them is a pair of arrays (h, 1) and (w,), to be added; in ``places`` (2, h, w) there is room for the sums.
+    """
     channels, height, width = planes.shape
     # The last row and column twice: the last pixel has neighbours too, which weigh nothing.
     source = memory.array("source", (channels, height + 1, width + 1))
     source[:, :-1, :-1] = planes
     source[:, -1, :-1] = planes[:, -1]
     source[..., -1] = source[..., -2]
-    source = source.reshape(channels, -1)
-    out = memory.array("out", planes.shape, planes.dtype)
-    lines = min(height, max(1, BLOCK_PIXELS // max(1, width)))
-    y, x, *work = memory.array("work", (5, lines, width))
-    places = memory.array("places", (lines, width), np.intp)
-    columns = np.arange(width)
-    for top in range(0, height, lines):
-        rows = np.arange(top, min(top + lines, height))
-        block = slice(0, len(rows))
-        outside = None
-        for axis, (place, size) in enumerate(((y[block], height), (x[block], width))):
-            # SciPy starts with the offset, and adds row and column to it: the same order gives the same bits.
-            np.add((matrix[axis, 2] + matrix[axis, 0] * rows)[:, None], matrix[axis, 1] * columns, out=place)
-            if fill_mode == "constant":
-                beyond = (place < 0) | (place > size - 1)
-                outside = beyond if outside is None else outside | beyond
+    flat, read_at = source.reshape(channels, -1), _linear if order else _nearest
+
+    def read(y: Any, x: Any, places: np.ndarray, out: np.ndarray) -> None:
+        for place, (rows, columns), side in zip(places, (y, x), (height, width)):
+            np.add(rows, columns, out=place)
             if fill_mode in ("constant", "nearest"):
-                np.clip(place, 0.0, size - 1.0, out=place)
+                np.clip(place, 0.0, side - 1.0, out=place)
             else:
-                place[...] = pull.fold(np, place, size, fill_mode)
-        result = out[:, top : top + len(rows)]
-        read = _linear if order else _nearest
-        read(source, width + 1, y[block], x[block], places[block], [array[block] for array in work], result)
-        if outside is not None:
-            result[:, outside] = as_dtype(np.asarray(cval, "float64"), planes.dtype)
-    return out
+                place[...] = pull.fold(np, place, side, fill_mode)
+        size = places.shape[1:]
+        corners, work = memory.array("corners", size, np.intp), memory.array("work", (3, *size))
+        read_at(flat, width + 1, places[0], places[1], corners, work, out)
+
+    return read
 
 
-def _linear(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Sequence[Any], out: np.ndarray) -> None:
+def _linear(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Any, out: np.ndarray) -> None:
     """Bilinear readings of planes whose rows are ``pitch`` long, at coordinates inside. Changes all but the source."""
     upper, lower, end = work
     corner, left = np.floor(y, out=upper), np.floor(x, out=lower)
@@ -297,7 +362,7 @@ def _linear(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Sequence[
             target[...] = as_dtype(upper + lower, target.dtype)
 
 
-def _nearest(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Sequence[Any], out: np.ndarray) -> None:
+def _nearest(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Any, out: np.ndarray) -> None:
     """The same with the nearest pixels; a tie goes down and right."""
     for coordinates in (y, x):
         coordinates += 0.5
@@ -341,14 +406,14 @@ def enhance(planes: np.ndarray, factor: float) -> np.ndarray:
     """
     low, high = planes.min(), planes.max()
     stretch = low < 0 or high > 255
-    values = planes.astype("float32")
+    values = planes.astype("float32", copy=False)
     if stretch:
-        values -= values.min()
+        values = values - values.min()
         top = values.max()
         if top != 0:
             values /= top
         values *= 255
-    np.trunc(values, out=values)
+    values = np.trunc(values)
     bright = values[:3] if len(values) == 4 else values
     bright *= np.float32(factor)
     np.trunc(bright, out=bright)
