@@ -10,7 +10,8 @@ DATASET ?= digits
 TENSORFLOW ?= tensorflow-cpu
 # In one pip command with everything else, and by its exact version: a plain "torch" may bring gigabytes of CUDA libraries.
 TORCH ?= torch==2.13.0
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+# Which tests share a process: tests/conftest.py.
+PYTEST_ARGS ?= -n 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -62,6 +63,7 @@ bench: $(VENV)/bench.stamp
 	-$(BENCH)/adapt.py
 	-$(BENCH)/whitening.py
 	-$(BENCH)/flow.py
+	-$(BENCH)/directory.py --backends $(BACKENDS)
 	-$(BENCH)/scale.py
 	$(BENCH)/report.py
 

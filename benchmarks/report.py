@@ -12,6 +12,7 @@ from typing import Any
 import chain
 import common
 import device
+import directory
 import randaugment
 import single
 
@@ -110,6 +111,19 @@ def whitening_section(result: dict[str, Any]) -> str:
 
 def scale_section(result: dict[str, Any]) -> str:
     return f"{result['question']}\n\n{machine(result)} The figures stand in `docs/scale.md`."
+
+
+def directory_section(result: dict[str, Any]) -> str:
+    count, *shape = result["images"]
+    size = " x ".join(str(n) for n in shape)
+    notes = [
+        f"{backend}, mean difference of pixels from Keras's, in levels: {case}, {who}, {value:.2g}"
+        for backend, found in result["results"].items()
+        for case, makers in found["differences"].items()
+        for who, value in makers.items()
+    ]
+    head = f"{result['question']}\n\n{count} files as {size}, batches of {result['batch']}. {machine(result)}"
+    return f"{head}\n\n{directory.table(result['results'])}\n\n" + "\n".join(f"- {note}" for note in notes)
 
 
 def flow_section(result: dict[str, Any]) -> str:
@@ -213,6 +227,7 @@ SECTIONS: dict[str, tuple[Any, Any]] = {
     "adapt": (adapt_section, adapt_losses),
     "whitening": (whitening_section, lambda result: []),
     "scale": (scale_section, lambda result: []),
+    "directory": (directory_section, lambda result: directory.losses(result["results"])),
     "flow": (flow_section, flow_losses),
     "chain": (chain_section, chain_losses),
     "gpu": (gpu_section, lambda result: []),  # its tables have theirs in bold

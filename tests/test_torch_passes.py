@@ -19,6 +19,15 @@ def passes():
     return _torch_passes
 
 
+@pytest.fixture
+def compiles(monkeypatch):
+    """A compiler that is asked for and gives back what it gets: what is done around it is what is tested."""
+    import torch
+
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+
+
 def data(n, height=12, width=10):
     rng = np.random.default_rng(n)
     boxes = np.sort(rng.uniform(0, 10, (n, 3, 2, 2)), 2).reshape(n, 3, 4)
@@ -37,7 +46,7 @@ def flat(result):
 
 
 @pytest.mark.parametrize("count", [3, 8, 9, 23, 24])
-def test_groups_give_what_one_pass_gives(count, passes, monkeypatch):
+def test_groups_give_what_one_pass_gives(count, passes, compiles, monkeypatch):
     batch = data(count)
     layer = knl.Augment(CHAIN, seed=3, bounding_box_format="xyxy")
     whole = flat(layer(batch, training=True))
@@ -55,7 +64,7 @@ def test_groups_give_what_one_pass_gives(count, passes, monkeypatch):
         np.testing.assert_allclose(a, b, atol=2e-4)  # torch's sums depend on how many images there are
 
 
-def test_what_looks_at_the_whole_batch_is_not_parted(passes, monkeypatch):
+def test_what_looks_at_the_whole_batch_is_not_parted(passes, compiles, monkeypatch):
     images = data(9)["images"].astype("float32")
     monkeypatch.setattr(passes, "GROUP", images[0].size)
     monkeypatch.setattr(namespace_named("torch"), "in_groups", lambda *args: pytest.fail("parted"))
@@ -64,9 +73,11 @@ def test_what_looks_at_the_whole_batch_is_not_parted(passes, monkeypatch):
     knl.MixUp(seed=1)({"images": images, "labels": np.eye(9, dtype="float32")})
     with pytest.raises(pytest.fail.Exception, match="parted"):
         knl.RandomRotation(0.2, seed=1)(images)
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "0")
+    knl.RandomRotation(0.2, seed=1)(images)  # eager code goes through the whole batch at once
 
 
-def test_gradients_go_through_a_batch_that_would_be_parted(passes, monkeypatch):
+def test_gradients_go_through_a_batch_that_would_be_parted(passes, compiles, monkeypatch):
     import torch
 
     images = torch.tensor(data(9)["images"], dtype=torch.float32, requires_grad=True)

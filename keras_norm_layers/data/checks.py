@@ -27,11 +27,13 @@ class Report:
     Attributes:
         counts: readable images by class; empty without classes.
         images: number of readable images.
-        sizes: how many images have each (height, width).
+        sizes: how many images have each (height, width), as stored.
         channels: how many images have each number of channels, as stored.
         broken: (name, reason) of what is no readable image.
         duplicates: lists of names of images with the same content.
         animated: names of files of several frames.
+        turned: names of files whose orientation tag says that the camera was turned; feeds give them upright, unless
+            they are told exif_orientation=False.
     """
 
     counts: dict[str, int]
@@ -41,6 +43,7 @@ class Report:
     broken: list[Problem]
     duplicates: list[list[str]]
     animated: list[str]
+    turned: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def few(self) -> list[str]:
@@ -69,6 +72,7 @@ class Report:
             ("broken", [f"{name!r} {reason}" for name, reason in self.broken]),
             ("duplicates", [" = ".join(map(repr, names)) for names in self.duplicates]),
             ("several frames", [repr(name) for name in self.animated]),
+            ("turned by an orientation tag", [repr(name) for name in self.turned]),
         ):
             lines.append(f"{title}: {len(items)}")
             lines += [f"  {item}" for item in items[:MOST]] + ["  ..."] * (len(items) > MOST)
@@ -134,6 +138,7 @@ def report(data: Any, **options: Any) -> Report:
         broken: 0
         duplicates: 0
         several frames: 0
+        turned by an orientation tag: 0
     """
     if isinstance(data, Feed):
         if options:
@@ -168,11 +173,12 @@ def _report(table: Table, numbers: Any, names: Any, classes: Any, problems: list
     return Report(
         counts=counts,
         images=len(good),
-        sizes=dict(collections.Counter((height, width) for height, width, _, _ in shapes).most_common()),
-        channels=dict(collections.Counter(channels for _, _, channels, _ in shapes).most_common()),
+        sizes=dict(collections.Counter((stored.height, stored.width) for stored in shapes).most_common()),
+        channels=dict(collections.Counter(stored.channels for stored in shapes).most_common()),
         broken=broken,
         duplicates=[group for group in same.values() if len(group) > 1],
-        animated=[table.images.name(number) for _, number, (described, _) in good if described[3] > 1],
+        animated=[table.images.name(number) for _, number, (stored, _) in good if stored.frames > 1],
+        turned=[table.images.name(number) for _, number, (stored, _) in good if stored.orientation > 1],
     )
 
 

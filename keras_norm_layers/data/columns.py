@@ -5,12 +5,23 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from keras_norm_layers.data import images, places
 from keras_norm_layers.data.images import Format, ImageError, Window
+from keras_norm_layers.statistics import decoding
+
+
+class Stored(NamedTuple):
+    """An image as it is stored: its size in pixels, channels, frames, and the orientation noted, 1 for upright."""
+
+    height: int
+    width: int
+    channels: int
+    frames: int = 1
+    orientation: int = 1
 
 
 class Column(Protocol):
@@ -24,11 +35,11 @@ class Column(Protocol):
     def load(self, number: int, how: Format) -> tuple[np.ndarray, Window]:
         """An image (H, W, C) and where its pixels went; ``ImageError`` for one that is broken."""
 
-    def load_mask(self, number: int, how: Format) -> np.ndarray:
-        """An image as a mask (H, W, 1)."""
+    def load_mask(self, number: int, how: Format) -> tuple[np.ndarray, Window]:
+        """An image as a mask (H, W, 1), and where its pixels went."""
 
-    def inspect(self, number: int) -> tuple[tuple[int, int, int, int], bytes]:
-        """Height, width, channels and frames, as stored, every pixel read; and what the same images have in common."""
+    def inspect(self, number: int) -> tuple[Stored, bytes]:
+        """What is stored, every pixel read; and what the same images have in common."""
 
 
 class Files:
@@ -48,19 +59,19 @@ class Files:
         with places.stream(path) as file:
             return images.load(file, path, how)
 
-    def load_mask(self, number: int, how: Format) -> np.ndarray:
+    def load_mask(self, number: int, how: Format) -> tuple[np.ndarray, Window]:
         path = self.paths[number]
         with places.stream(path) as file:
             return images.load_mask(file, path, how)
 
-    def inspect(self, number: int) -> tuple[tuple[int, int, int, int], bytes]:
+    def inspect(self, number: int) -> tuple[Stored, bytes]:
         path = self.paths[number]
         content = places.read(path)
         with images.opened(io.BytesIO(content), path) as image:
-            frames = images.frames(image)
+            frames, orientation = decoding.frames(image), decoding.orientation(image)
             image.seek(0)
             image.load()
-            return (image.height, image.width, len(image.getbands()), frames), content
+            return Stored(image.height, image.width, len(image.getbands()), frames, orientation), content
 
 
 class Arrays:
@@ -93,13 +104,12 @@ class Arrays:
     def load(self, number: int, how: Format) -> tuple[np.ndarray, Window]:
         return images.fit(self.arrays[number], self.name(number), how)
 
-    def load_mask(self, number: int, how: Format) -> np.ndarray:
-        return images.fit(self.arrays[number], self.name(number), how, mask=True)[0]
+    def load_mask(self, number: int, how: Format) -> tuple[np.ndarray, Window]:
+        return images.fit(self.arrays[number], self.name(number), how, mask=True)
 
-    def inspect(self, number: int) -> tuple[tuple[int, int, int, int], bytes]:
+    def inspect(self, number: int) -> tuple[Stored, bytes]:
         array = self.load(number, Format())[0]
-        height, width, channels = array.shape
-        return (height, width, channels, 1), f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+        return Stored(*array.shape), f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 
 
 class InHdf5(Arrays):

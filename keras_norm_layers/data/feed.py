@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import queue
 import random
 import warnings
 from collections.abc import Callable, Iterable
@@ -13,14 +13,15 @@ import keras
 import numpy as np
 
 from keras_norm_layers import validation
-from keras_norm_layers.data.images import Format, ImageError
+from keras_norm_layers.data.columns import Column
+from keras_norm_layers.data.images import Format, ImageError, Window
 from keras_norm_layers.data.places import Problem
 from keras_norm_layers.data.table import Labels, Table, encode, split, validation_share
 from keras_norm_layers.kernels import datasets
+from keras_norm_layers.statistics.decoding import THREADS
 
 ORDER = 2  # the stream of random numbers of the epochs' orders; see ``table.SPLIT``
 SUBSETS = (None, "training", "validation", "both")
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -45,8 +46,16 @@ class Feed(keras.utils.PyDataset):
             are. Nothing is cut to 8 bits: a deeper file is an error in an 8-bit mode. Alpha is dropped by "rgb".
         interpolation: Pillow's "bilinear" (default), "bicubic", "lanczos", "box" or "hamming", all of which average
             when images become smaller (antialiasing), or "nearest". Masks are always resized by "nearest".
+        antialias: False: "bilinear" mixes the four pixels about each place and skips the others, as
+            ``tf.image.resize`` and ``keras.utils.image_dataset_from_directory`` do. Default True.
         keep_aspect_ratio: False (default) stretches; "crop" takes the largest centred part of the shape wanted; "pad"
             puts zeros around.
+        exif_orientation: True (default): files come upright, turned and mirrored by the tag that a camera writes when
+            it is not held straight: as viewers show them, and as boxes and masks are drawn. False: as stored, which is
+            what ``keras.utils`` and ``tf.io`` give. Tags of masks are treated alike. TIFF files are always upright.
+        decoder: "pillow" (default), or "opencv", which decodes JPEG files to the same pixels and resizes to within one
+            level of them in less time, with ``antialias=False``. Other files, and those without an end, are Pillow's; a
+            few damaged ones that Pillow refuses, for what follows their last row, are read.
         batch_size: images a batch; default 32.
         shuffle: a new order each epoch (default); False keeps the order of the data.
         seed: an integer in [0, 2**31), for the order and the split. None: the split is that of 0, and the order is
@@ -69,7 +78,7 @@ class Feed(keras.utils.PyDataset):
     ``class_names``, ``skipped`` (a list of (name, reason)), ``num_samples``, ``image_shape``, ``epoch``, ``seed``,
     ``batch_size``.
 
-    A file of several frames gives its first one, with a warning. Orientation tags of cameras are not followed.
+    A file of several frames gives its first one, with a warning.
 
     Example:
         >>> import numpy as np
@@ -151,15 +160,16 @@ class Feed(keras.utils.PyDataset):
     def samples(self, which: Iterable[int]) -> Any:
         """The samples of these numbers as a batch."""
         rows = self._numbers[np.asarray(which)]
-        loaded = in_threads(self._image, rows)
-        x = np.stack([image for image, _ in loaded])
+        x = np.empty((len(rows), *self.image_shape), self._dtype)
+        windows = in_threads(lambda i: self._read(rows[i], x[i]), range(len(rows)))
         y: dict[str, Any] = {}
         if self._values is not None:
             y["labels"] = self._values[rows]
         if self._table.masks is not None:
-            y["segmentation_masks"] = np.stack(in_threads(self._mask, rows))
+            masks = in_threads(lambda i: _mask_of(self._table.masks, rows[i], self._how, windows[i]), range(len(rows)))
+            y["segmentation_masks"] = np.stack(masks)
         if self._table.boxes is not None:
-            y["bounding_boxes"] = self._boxes(rows, [window for _, window in loaded])
+            y["bounding_boxes"] = self._boxes(rows, windows)
         if not y:
             return x
         return x, (next(iter(y.values())) if len(y) == 1 else y)
@@ -174,7 +184,8 @@ class Feed(keras.utils.PyDataset):
         """
         return datasets.from_batches(self.batch, len(self), self.samples([0]), self.epoch, num_parallel_calls)
 
-    def _image(self, row: int) -> Any:
+    def _read(self, row: int, place: np.ndarray) -> Window:
+        """Writes an image to its place in a batch."""
         image, window = self._table.images.load(int(row), self._how)
         if image.shape != self.image_shape or image.dtype != self._dtype:
             raise ImageError(
@@ -182,17 +193,10 @@ class Feed(keras.utils.PyDataset):
                 f"is {image.dtype} {image.shape}, the first image {self._dtype} {self.image_shape}. Give `image_size` "
                 "and `color_mode`, or feed the sizes apart.",
             )
-        return image, window
+        place[...] = image
+        return window
 
-    def _mask(self, row: int) -> np.ndarray:
-        masks = self._table.masks
-        assert masks is not None
-        mask = masks.load_mask(int(row), self._how)
-        if mask.shape[:2] != self.image_shape[:2]:
-            raise ImageError(masks.name(int(row)), f"is {mask.shape[:2]}, its image {self.image_shape[:2]}.")
-        return mask
-
-    def _boxes(self, rows: np.ndarray, windows: list[Any]) -> dict[str, np.ndarray]:
+    def _boxes(self, rows: np.ndarray, windows: list[Window]) -> dict[str, np.ndarray]:
         assert self._table.boxes is not None
         boxes = np.zeros((len(rows), self._most_boxes, 4), "float32")
         labels = np.full((len(rows), self._most_boxes), -1, "int32")
@@ -206,10 +210,54 @@ class Feed(keras.utils.PyDataset):
 
 
 def in_threads(function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
-    """The results of a function that spends its time in Pillow, which needs no lock; in order."""
+    """The results of a function that spends its time in Pillow, which needs no lock; in order.
+
+    After an error no item is begun; of several errors that of the first item is raised.
+    """
+    todo = list(items)
+    results: list[Any] = [None] * len(todo)
+    errors: dict[int, BaseException] = {}
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(todo)):
+        waiting.put(number)
+
+    def work() -> None:  # takes items itself: a future for each would wake a thread for each
+        while not errors:
+            try:
+                number = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results[number] = function(todo[number])
+            except Exception as error:
+                errors[number] = error
+
     # New threads each time: a pool that is kept would be missing in a forked worker.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for worker in [pool.submit(work) for _ in range(min(THREADS, len(todo)))]:
+                worker.result()
+        except BaseException as error:  # Ctrl-C: the threads stop after the items that they have
+            errors[-1] = error
+    if errors:
+        raise errors[min(errors)]
+    return results
+
+
+def _mask_of(masks: Column | None, row: Any, how: Format, window: Window) -> np.ndarray:
+    """The mask of the image to which ``window`` belongs; ImageError where it cannot be that image's."""
+    assert masks is not None
+    mask, own = masks.load_mask(int(row), how)
+    height, width = window.whole
+    if own.whole == (width, height) != window.whole:
+        raise ImageError(
+            masks.name(int(row)),
+            f"is {own.whole}, its image {window.whole}: one of them lies on its side. Where an orientation tag turns "
+            "the image and the mask was drawn on its stored pixels, give exif_orientation=False.",
+        )
+    if how.image_size is None and own.whole != window.whole:
+        raise ImageError(masks.name(int(row)), f"is {own.whole}, its image {window.whole}.")
+    return mask
 
 
 def feeds(
@@ -219,6 +267,9 @@ def feeds(
     color_mode: str | None = None,
     interpolation: str = "bilinear",
     keep_aspect_ratio: bool | str = False,
+    antialias: bool = True,
+    exif_orientation: bool = True,
+    decoder: str = "pillow",
     label_mode: str | None = "int",
     class_names: list[str] | None = None,
     validation_split: float | str | None = None,
@@ -228,7 +279,7 @@ def feeds(
     **options: Any,
 ) -> Any:
     """The feed of a table, or the two feeds of subset="both". The arguments are those of ``Feed``."""
-    how = Format(image_size, color_mode, interpolation, keep_aspect_ratio)
+    how = Format(image_size, color_mode, interpolation, keep_aspect_ratio, antialias, exif_orientation, decoder)
     validation.check_choice("data", "on_error", on_error, ("raise", "skip"))
     validation.check_choice("data", "subset", subset, SUBSETS)
     validation.check_bool("data", "stratify", stratify)
@@ -285,14 +336,10 @@ def _broken(table: Table, how: Format, numbers: np.ndarray) -> dict[int, Problem
     """The samples that cannot be read, or have another size than the first that can."""
 
     def check(number: Any) -> Any:
-        column = table.images
         try:
-            image, _ = column.load(int(number), how)
+            image, window = table.images.load(int(number), how)
             if table.masks is not None:
-                column = table.masks
-                mask = column.load_mask(int(number), how)
-                if mask.shape[:2] != image.shape[:2]:
-                    raise ImageError(column.name(int(number)), f"is {mask.shape[:2]}, its image {image.shape[:2]}.")
+                _mask_of(table.masks, number, how, window)
         except ImageError as error:
             return Problem(error.name, error.reason)
         return image.shape, image.dtype

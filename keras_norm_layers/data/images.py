@@ -1,18 +1,20 @@
-"""One image: read by Pillow, brought to a colour mode and a size, with what happened to its coordinates."""
+"""One image: read, turned upright, brought to a colour mode and a size, with what happened to its coordinates."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import io
 import math
 import warnings
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_norm_layers import validation
-from keras_norm_layers.statistics import folders
+from keras_norm_layers.data import bilinear, opencv
+from keras_norm_layers.statistics import decoding
+from keras_norm_layers.statistics.decoding import INTERPOLATIONS, with_channels
 
 
 class ColorMode(NamedTuple):
@@ -24,7 +26,7 @@ class ColorMode(NamedTuple):
     accepts: tuple[str, ...]
 
 
-EIGHT_BITS = (*folders.MODES, "La", "LAB", "HSV")
+EIGHT_BITS = (*decoding.MODES, "La", "LAB", "HSV")
 COLOR_MODES = {
     "grayscale": ColorMode("L", 1, "uint8", EIGHT_BITS),
     "rgb": ColorMode("RGB", 3, "uint8", EIGHT_BITS),
@@ -34,7 +36,7 @@ COLOR_MODES = {
     "grayscale_float": ColorMode("F", 1, "float32", ("F",)),
 }
 BY_CHANNELS = {1: "grayscale", 3: "rgb", 4: "rgba"}
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+DECODERS = ("pillow", "opencv")
 
 
 class ImageError(ValueError):
@@ -49,10 +51,12 @@ class ImageError(ValueError):
 
 
 class Window(NamedTuple):
-    """A part of an image (left, upper, width, height) and the place in the result that it fills."""
+    """A part of an image (left, upper, width, height), the place in the result that it fills, and (height, width) of
+    the whole image."""
 
     source: tuple[float, float, float, float]
     target: tuple[int, int, int, int]
+    whole: tuple[int, int]
 
     def move_boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (K, 4) of left, top, right, bottom edges in pixels, moved as the pixels are, cut at the window."""
@@ -75,6 +79,9 @@ class Format:
     color_mode: str | None = None
     interpolation: str = "bilinear"
     keep_aspect_ratio: bool | str = False
+    antialias: bool = True
+    exif_orientation: bool = True
+    decoder: str = "pillow"
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
@@ -88,62 +95,93 @@ class Format:
         validation.check_choice("data", "color_mode", self.color_mode, (None, *COLOR_MODES))
         validation.check_choice("data", "interpolation", self.interpolation, INTERPOLATIONS)
         validation.check_choice("data", "keep_aspect_ratio", self.keep_aspect_ratio, (False, "crop", "pad"))
+        validation.check_bool("data", "antialias", self.antialias)
+        validation.check_bool("data", "exif_orientation", self.exif_orientation)
+        validation.check_choice("data", "decoder", self.decoder, DECODERS)
+        if not self.antialias and self.interpolation not in ("nearest", "bilinear"):
+            raise ValueError(
+                "data: `antialias=False` goes with interpolation='bilinear' or 'nearest'. "
+                f"Received: interpolation={self.interpolation!r}"
+            )
+        if self.decoder == "opencv":
+            opencv.library()
+            if self.antialias or self.interpolation != "bilinear":
+                raise ValueError(
+                    "data: decoder='opencv' goes with antialias=False and interpolation='bilinear', for the others are "
+                    f"Pillow's. Received: antialias={self.antialias}, interpolation={self.interpolation!r}"
+                )
 
     def window(self, height: int, width: int) -> Window:
         """Which part of an image of this size goes where."""
+        whole = (height, width)
         if self.image_size is None:
-            return Window((0, 0, width, height), (0, 0, width, height))
+            return Window((0, 0, width, height), (0, 0, width, height), whole)
         rows, columns = self.image_size
         if self.keep_aspect_ratio == "crop":
             scale = max(rows / height, columns / width)
             inner_width, inner_height = min(width, columns / scale), min(height, rows / scale)
             left, top = (width - inner_width) / 2, (height - inner_height) / 2
-            return Window((left, top, inner_width, inner_height), (0, 0, columns, rows))
+            return Window((left, top, inner_width, inner_height), (0, 0, columns, rows), whole)
         if self.keep_aspect_ratio == "pad":
             scale = min(rows / height, columns / width)
             inner = max(1, min(columns, round(width * scale))), max(1, min(rows, round(height * scale)))
             place = ((columns - inner[0]) // 2, (rows - inner[1]) // 2)
-            return Window((0, 0, width, height), (*place, *inner))
-        return Window((0, 0, width, height), (0, 0, columns, rows))
+            return Window((0, 0, width, height), (*place, *inner), whole)
+        return Window((0, 0, width, height), (0, 0, columns, rows), whole)
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether an image of this size stays as it is."""
+        return self.image_size is None or (height, width) == self.image_size
 
     def resized(self, image: Any, interpolation: str | None = None) -> Any:
-        """A Pillow image in its size; what padding adds is 0."""
-        if self.image_size is None or image.size == self.image_size[::-1]:
+        """A Pillow image in its size, by Pillow; what padding adds is 0."""
+        if self.fits(image.height, image.width):
             return image
-        (left, top, width, height), (x, y, inner_width, inner_height) = self.window(image.height, image.width)
+        (left, top, width, height), (x, y, inner_width, inner_height), _ = self.window(image.height, image.width)
         method = getattr(pillow().Resampling, (interpolation or self.interpolation).upper())
         box = (left, top, left + width, top + height)
         part = image.resize((inner_width, inner_height), method, box=box)
-        if part.size == self.image_size[::-1]:
+        if self.fits(part.height, part.width):
             return part
-        whole = pillow().new(image.mode, self.image_size[::-1], 0)
+        whole = pillow().new(image.mode, self.image_size[::-1], 0)  # type: ignore[index]  # None fits
         whole.paste(part, (x, y))
+        return whole
+
+    @property
+    def plain(self) -> bool:
+        """Whether images are interpolated between their nearest pixels, without an average."""
+        return not self.antialias and self.interpolation == "bilinear"
+
+    def interpolated(self, array: np.ndarray) -> np.ndarray:
+        """An array (H, W, C) in its size, without antialiasing; what padding adds is 0."""
+        if self.fits(*array.shape[:2]):
+            return array
+        source, (x, y, columns, rows), _ = self.window(*array.shape[:2])
+        resize = opencv.resized if self.decoder == "opencv" else bilinear.resized
+        part = resize(array, source, (rows, columns))
+        if self.fits(rows, columns):
+            return part
+        whole = np.zeros((*self.image_size, array.shape[2]), array.dtype)  # type: ignore[misc]  # None fits
+        whole[y : y + rows, x : x + columns] = part
         return whole
 
 
 def pillow() -> Any:
     """The module ``PIL.Image``."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "Image files are read and resized by Pillow, which is not installed: pip install keras-norm-layers[data]"
-        ) from error
-    return Image
+    return decoding.pillow("Image files are read and resized", "data")
 
 
-@contextlib.contextmanager
-def opened(stream: Any, name: str) -> Iterator[Any]:
+def opened(stream: Any, name: str) -> AbstractContextManager[Any]:
     """An image opened by Pillow from a file object; whatever is wrong with it becomes an ``ImageError``."""
-    image_module = pillow()
-    try:
-        with image_module.open(stream) as image:
-            yield image
-    except ImageError:
-        raise
-    except Exception as error:  # what Pillow raises for a broken file differs from format to format
-        reason = str(error) or type(error).__name__
-        raise ImageError(name, f"cannot be read as an image: {reason}") from error
+
+    module = pillow()
+
+    def failed(error: Exception) -> Exception:
+        unknown = isinstance(error, module.UnidentifiedImageError)  # Pillow would name the file object
+        reason = "its content is in no format that Pillow knows" if unknown else str(error) or type(error).__name__
+        return ImageError(name, f"cannot be read as an image: {reason}")
+
+    return decoding.opened(stream, failed, own=(ImageError,))
 
 
 def load(stream: Any, name: str, how: Format) -> tuple[np.ndarray, Window]:
@@ -153,27 +191,47 @@ def load(stream: Any, name: str, how: Format) -> tuple[np.ndarray, Window]:
         ImageError: for what cannot be read, or would lose bits in this colour mode.
     """
     color = COLOR_MODES[how.color_mode or "rgb"]
-    with opened(stream, name) as image:
+    content = _content(stream, name) if how.decoder == "opencv" else None
+    with opened(stream if content is None else io.BytesIO(content), name) as image:
         _check_mode(image, name, how.color_mode or "rgb")
-        count = frames(image)
+        count = decoding.frames(image)
         image.seek(0)
-        window = how.window(image.height, image.width)
-        if how.image_size is not None and image.format == "JPEG":
-            # A JPEG file is decoded at a half, quarter or eighth of its size, if that is twice what is wanted or more.
-            scale = 2 * max(side / given for side, given in zip(how.image_size, (image.height, image.width)))
-            image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-        converted = image if image.mode == color.mode else image.convert(color.mode)
-        pixels = np.asarray(how.resized(converted))
+        turn = decoding.turn_of(image) if how.exif_orientation else 1
+        window = how.window(*decoding.seen_size(image, turn))
+        pixels = None if content is None else opencv.decoded(content, image, color.mode)
+        if pixels is not None:
+            pixels = how.interpolated(np.ascontiguousarray(decoding.turned_array(pixels, turn)))
+        else:
+            pixels = _by_pillow(image, window, color.mode, turn, how)
     if count > 1:
         warnings.warn(f"{name!r} has {count} frames; only the first one is used.", UserWarning, stacklevel=2)
     if color.dtype == "uint16":
         if pixels.min() < 0 or pixels.max() > 65535:
             raise ImageError(name, "has values beyond 16 bits. Give color_mode='grayscale32'.")
         pixels = pixels.astype("uint16")
-    return (pixels if pixels.ndim == 3 else pixels[:, :, None]), window
+    return pixels, window
 
 
-def load_mask(stream: Any, name: str, how: Format) -> np.ndarray:
+def _content(stream: Any, name: str) -> bytes:
+    try:
+        return stream.read()
+    except OSError as error:
+        raise ImageError(name, f"cannot be read: {error}") from error
+
+
+def _by_pillow(image: Any, window: Window, mode: str, turn: int, how: Format) -> np.ndarray:
+    """The pixels of an open image: decoded, in Pillow's ``mode``, upright and resized."""
+    if how.image_size is not None and image.format == "JPEG" and not how.plain:
+        # A JPEG file is decoded at a half, quarter or eighth of its size, if that is twice what is wanted or more.
+        scale = 2 * max(side / given for side, given in zip(how.image_size, window.whole))
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+    converted = decoding.turned(image if image.mode == mode else image.convert(mode), turn)
+    if how.plain:
+        return how.interpolated(with_channels(np.asarray(converted)))
+    return with_channels(np.asarray(how.resized(converted)))
+
+
+def load_mask(stream: Any, name: str, how: Format) -> tuple[np.ndarray, Window]:
     """A file of class numbers as an array (H, W, 1), resized by nearest neighbours; of a palette, its indices.
 
     Raises:
@@ -183,8 +241,11 @@ def load_mask(stream: Any, name: str, how: Format) -> np.ndarray:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise ImageError(name, f"is no mask: it must have one channel of whole numbers, not the mode {image.mode}.")
         deep = image.mode.startswith("I")
-        pixels = np.asarray(how.resized(image.convert("I") if deep else image, "nearest"))
-    return pixels.astype("int32" if deep else "uint8")[:, :, None]
+        turn = decoding.turn_of(image) if how.exif_orientation else 1
+        window = how.window(*decoding.seen_size(image, turn))
+        upright = decoding.turned(image.convert("I") if deep else image, turn)
+        pixels = np.asarray(how.resized(upright, "nearest"))
+    return pixels.astype("int32" if deep else "uint8")[:, :, None], window
 
 
 def fit(array: Any, name: str, how: Format, mask: bool = False) -> tuple[np.ndarray, Window]:
@@ -204,14 +265,16 @@ def fit(array: Any, name: str, how: Format, mask: bool = False) -> tuple[np.ndar
             raise ImageError(
                 name, f"is {array.dtype} with {array.shape[2]} channels and cannot become {how.color_mode!r}."
             )
-        array = _channels_last(np.asarray(_from_array(array).convert(color.mode)))
-    if how.image_size is None or array.shape[:2] == how.image_size:
+        array = with_channels(np.asarray(_from_array(array).convert(color.mode)))
+    if how.fits(*array.shape[:2]):
         return array, window
     if mask:
         resized = [_resized_plane(array[..., c], how, "nearest") for c in range(array.shape[2])]
         return np.stack(resized, -1), window
+    if how.plain:
+        return how.interpolated(array), window
     if array.dtype == np.uint8 and array.shape[2] in BY_CHANNELS:
-        return _channels_last(np.asarray(how.resized(_from_array(array)))), window
+        return with_channels(np.asarray(how.resized(_from_array(array)))), window
     return np.stack([_resized_plane(array[..., c], how) for c in range(array.shape[2])], -1), window
 
 
@@ -227,14 +290,10 @@ def _from_array(array: np.ndarray) -> Any:
     return pillow().fromarray(array[..., 0] if array.shape[2] == 1 else np.ascontiguousarray(array))
 
 
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    return array if array.ndim == 3 else array[:, :, None]
-
-
 def _check_mode(image: Any, name: str, color_mode: str) -> None:
     """Raises where pixels would lose bits, or where 8 bits would be taken for 16."""
     color = COLOR_MODES[color_mode]
-    deep = any(folders.is_deep((codec, args)) for codec, _, _, args in image.tile)
+    deep = decoding.is_deep(image)
     if image.mode in color.accepts and not (deep and color.dtype == "uint8"):
         return
     fitting = [mode for mode, other in reversed(COLOR_MODES.items()) if image.mode in other.accepts]
@@ -244,8 +303,3 @@ def _check_mode(image: Any, name: str, color_mode: str) -> None:
     raise ImageError(
         name, f"does not fit color_mode={color_mode!r}: it has {bits} (Pillow's mode {image.mode}). {hint}."
     )
-
-
-def frames(image: Any) -> int:
-    """Number of pictures in a file; the previews that cameras add to a JPEG file do not count."""
-    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from keras_norm_layers.data.images import ImageError
-from keras_norm_layers.statistics.folders import EXTENSIONS
+from keras_norm_layers.statistics.decoding import EXTENSIONS
 
 
 class Problem(NamedTuple):
@@ -53,7 +53,7 @@ def stream(path: str) -> Iterator[Any]:
     """A file, local or remote, open for reading bytes.
 
     Raises:
-        ImageError: where there is none, it cannot be opened, or is no regular file (to open one may waforever).
+        ImageError: where there is none, it cannot be opened, or is no regular file (to open a pipe may wait for ever).
     """
     try:
         if is_remote(path):

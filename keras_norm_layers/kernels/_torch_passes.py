@@ -45,14 +45,14 @@ def new_like(x: Any, rows: int | None = None) -> Any:
 def groups(images: Any) -> list[int]:
     """Where groups of images begin that are worth a pass each; none, if all are to be done at once.
 
-    On a CPU: what lies between the steps of a pass then stays in the cache. All groups are of one size, so that one
-    compiled program serves them; the last one may begin before the end of the one before it.
+    Compiled on a CPU: what lies between the steps of a pass then stays in the cache, where eager code would spend the
+    gain on its many small steps. All groups are of one size, so that one compiled program serves them; the last one may
+    begin before the end of the one before it.
     """
-    count = images.shape[0]
-    size = _group_size(images)
+    count, size = images.shape[0], _group_size(images)
     if images.device.type != "cpu" or count <= size or images.requires_grad or torch.compiler.is_compiling():
         return []
-    return [*range(0, count - size, size), count - size]
+    return [*range(0, count - size, size), count - size] if _compiler_wanted((images,), None) else []
 
 
 def _group_size(images: Any) -> int:

@@ -13,13 +13,14 @@ from keras_norm_layers.migration import files
 from keras_norm_layers.migration import parameters as draws
 from keras_norm_layers.migration.iterators import ImageIterator, check_subset
 from keras_norm_layers.migration.transform import in_parallel
+from keras_norm_layers.statistics import decoding
 from keras_norm_layers.validation import check_choice, check_size
 
 BY_CLASS = ("binary", "categorical", "sparse")
 
 
 class FileIterator(ImageIterator):
-    """What the iterators over files share: reading, and labels.
+    """What the iterators over files share: reading, and labels. Orientation tags of cameras are not followed.
 
     A batch is x, (x, y) or (x, y, weights). ``class_mode`` says what y is: "categorical" one-hot rows (several ones
     where an image has several classes), "binary" and "sparse" class numbers, "input" the images themselves, "raw" and
@@ -44,7 +45,7 @@ class FileIterator(ImageIterator):
         )
         self.color_mode = check_choice(owner, "color_mode", options.pop("color_mode"), tuple(files.COLOR_MODES))
         interpolation = options.pop("interpolation")
-        self.interpolation = check_choice(owner, "interpolation", interpolation, files.INTERPOLATIONS)
+        self.interpolation = check_choice(owner, "interpolation", interpolation, decoding.INTERPOLATIONS)
         self.keep_aspect_ratio = options.pop("keep_aspect_ratio")
         self.subset, self.split = options.pop("subset"), None
         if self.subset is not None:

@@ -10,20 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_norm_layers.statistics import decoding
+
 FORMATS = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
 COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-
-
-def pillow() -> Any:
-    """The module ``PIL.Image``."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "Image files are read by Pillow, which is not installed: pip install keras-norm-layers[migration]"
-        ) from error
-    return Image
 
 
 def image_files(folder: str, follow_links: bool) -> Iterator[str]:
@@ -59,30 +49,30 @@ def image_files(folder: str, follow_links: bool) -> Iterator[str]:
 def load(
     path: Any, color_mode: str, target_size: tuple[int, ...], interpolation: str, keep_aspect_ratio: bool
 ) -> np.ndarray:
-    """An image file as float32 (H, W, C).
+    """An image file as float32 (H, W, C), as it is stored: like the original, orientation tags are not followed.
 
     Args:
         path: of the file.
         color_mode: "grayscale" (8, 16 or 32 bits, as the file has them), "rgb" or "rgba".
         target_size: (height, width) that it is resized to.
-        interpolation: a method of Pillow, one of ``INTERPOLATIONS``.
+        interpolation: a method of Pillow, one of ``decoding.INTERPOLATIONS``.
         keep_aspect_ratio: cut the largest centred part of the target's shape out of the image first.
 
     Raises:
         ValueError: for a file that cannot be read as an image; it names the file.
     """
-    try:
-        with pillow().open(path) as image:
-            image = _converted(image, color_mode)
-            height, width = target_size
-            if image.size != (width, height):
-                method = getattr(pillow().Resampling, interpolation.upper())
-                box = _centred(image.size, (width, height)) if keep_aspect_ratio else None
-                image = image.resize((width, height), method, box=box)
-            array = np.asarray(image, "float32")
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises, format by format
-        raise ValueError(f"{Path(path)} cannot be read as an image: {error}") from error
-    return array if array.ndim == 3 else array[..., None]
+    resampling = decoding.pillow("Image files are read", "migration").Resampling
+
+    def failed(error: Exception) -> Exception:
+        return ValueError(f"{Path(path)} cannot be read as an image: {error}")
+
+    with decoding.opened(path, failed) as image:
+        image = _converted(image, color_mode)
+        height, width = target_size
+        if image.size != (width, height):
+            box = _centred(image.size, (width, height)) if keep_aspect_ratio else None
+            image = image.resize((width, height), resampling[interpolation.upper()], box=box)
+        return decoding.with_channels(np.asarray(image, "float32"))
 
 
 def _converted(image: Any, color_mode: str) -> Any:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
+from keras_norm_layers.statistics import decoding
+from keras_norm_layers.statistics.decoding import CHANNELS, EXTENSIONS, MODES, THREADS
 from keras_norm_layers.statistics.elements import Picker
 from keras_norm_layers.statistics.stream import Batches, Take
-
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-# Pillow's modes of 8 bits a value -> which of the three it is read as.
-MODES = {
-    **dict.fromkeys(("1", "L"), "L"),
-    **dict.fromkeys(("RGB", "RGBX", "P", "CMYK", "YCbCr"), "RGB"),
-    **dict.fromkeys(("RGBA", "RGBa", "LA", "PA"), "RGBA"),
-}
-THREADS = min(8, os.cpu_count() or 1)
 
 
 class Folder(Batches):
@@ -31,6 +22,7 @@ class Folder(Batches):
 
     The first image says whether images are gray (1 channel), colour (3) or colour with alpha (4). Those after it may
     have less, for that loses nothing: gray becomes colour. Images of one size that follow each other make batches.
+    They come upright, as feeds give them: turned as the camera's orientation tag says.
 
     Args:
         folder: its path.
@@ -43,10 +35,7 @@ class Folder(Batches):
     """
 
     def __init__(self, folder: str, picker: Picker) -> None:
-        try:
-            import PIL.Image  # noqa: F401
-        except ImportError as error:
-            raise ImportError("Folders of images are read by Pillow: pip install keras-norm-layers[viz]") from error
+        decoding.pillow("Folders of images are read", "viz")
         self._paths = image_files(folder)
         self._picker = picker
         self._mode = header(self._paths[0])[2]
@@ -121,29 +110,24 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str) -> AbstractContextManager[Any]:
     """The file opened by Pillow. Whatever Pillow says of a broken one becomes a ValueError that names it."""
-    import PIL.Image
 
-    try:
-        with PIL.Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, EOFError, struct.error, PIL.Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"The image file {path!r} cannot be read ({error}). Repair it, or move it out of the folder."
-        ) from error
+    def failed(error: Exception) -> Exception:
+        return ValueError(f"The image file {path!r} cannot be read ({error}). Repair it, or move it out of the folder.")
+
+    return decoding.opened(path, failed)
 
 
 def header(path: str, mode: str | None = None) -> tuple[int, int, str]:
     """Height, width and "L", "RGB" or "RGBA" of the image in a file; ValueError where it would lose as ``mode``."""
     with _opened(path) as image:
-        width, height = image.size
+        height, width = decoding.seen_size(image, decoding.turn_of(image))
         name, given = image.mode, MODES.get(image.mode)
         if name == "P" and "transparency" in image.info:
             given = "RGBA"
-        stored = [(codec, args) for codec, _, _, args in image.tile]
-    if given is None or any(map(is_deep, stored)):
+        deep, stored = decoding.is_deep(image), [(codec, args) for codec, _, _, args in image.tile]
+    if given is None or deep:
         raise ValueError(
             f"The image file {path!r} is no gray, RGB or RGBA image of 8 bits a value (Pillow's mode {name}, stored as "
             f"{stored}). Convert it, or give a function that makes an iterator over the images as you read them."
@@ -157,14 +141,8 @@ def header(path: str, mode: str | None = None) -> tuple[int, int, str]:
     return height, width, given
 
 
-def is_deep(stored: tuple[str, Any]) -> bool:
-    """Whether a file has 16 bits a value, of which Pillow would keep 8 without a word."""
-    codec, args = stored
-    return ";16" in str(args) or (codec.startswith("ppm") and not isinstance(args, str) and args[-1] > 255)
-
-
 def decode(path: str, mode: str) -> np.ndarray:
-    """The image in a file, uint8 of the shape (height, width, channels)."""
+    """The image in a file, upright, uint8 of the shape (height, width, channels)."""
     with _opened(path) as image:
-        pixels = np.asarray(image.convert(mode))
-    return pixels[:, :, None] if mode == "L" else pixels
+        turn = decoding.turn_of(image)  # before the pixels are read
+        return decoding.with_channels(np.asarray(decoding.turned(image.convert(mode), turn)))
