@@ -290,19 +290,22 @@ def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
     """
     if not fuses():
         return [read_pixels(images, rows, columns) for rows, columns in places]
+    _, height, width, _ = images.shape
+    # The clamp keeps what came from NaN inside.
+    return _gathered(images, [(rows * width + columns).clamp(0, height * width - 1) for rows, columns in places])
+
+
+def _gathered(images: Any, places: list[Any]) -> list[Any]:
+    """The channels of the pixels with these numbers (N, H, W) in their image: a list of lists, for the compiler."""
     n, height, width, channels = images.shape
     numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
-
-    def gathered(plane: Any, rows: Any, columns: Any) -> Any:
-        # Without a check of each index the compiler vectorizes; the clamp keeps what came from NaN inside.
-        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-        return torch.ops.aten._unsafe_index(plane, [numbers, rows, columns])
-
+    read = torch.ops.aten._unsafe_index  # without a check of each index the compiler vectorizes
     if images.dtype != torch.uint8 or images.device.type != "cpu" or not 1 < channels <= 4:
-        return [[gathered(images[..., i], *place) for i in range(channels)] for place in places]
+        flat = images.reshape(n, height * width, channels)
+        return [[read(flat[..., i], [numbers, place]) for i in range(channels)] for place in places]
     # The bytes of a pixel as one word: on a CPU an index costs more than all the arithmetic.
-    words = _words(images)
-    pixels = [gathered(words, *place) for place in places]
+    words = _words(images).reshape(n, height * width)
+    pixels = [read(words, [numbers, place]) for place in places]
     return [[(pixel >> (8 * i)) & 255 for i in range(channels)] for pixel in pixels]
 
 
@@ -321,7 +324,12 @@ def _words(images: Any) -> Any:
 
 def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
     """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_each``."""
-    return read_each(images, [(rows + down, columns + across) for down in (0, below) for across in (0, right)])
+    _, height, width, _ = images.shape
+    if not fuses():
+        return read_each(images, [(rows + down, columns + across) for down in (0, below) for across in (0, right)])
+    down = below * width
+    corner = (rows * width + columns).clamp(0, height * width - 1 - down - right)
+    return _gathered(images, [corner + step for step in (0, right, down, down + right)])
 
 
 def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: bool = False) -> Any:
