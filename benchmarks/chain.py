@@ -82,7 +82,8 @@ def factories(backend: str, batch: int, size: int, host: bool = True) -> dict[st
     array = images(batch, size)
     x = keras.ops.convert_to_tensor(array)
     result: dict[str, Any] = {}
-    for kind in programs.KINDS[backend]:
+    kinds = programs.KINDS[backend]
+    for kind in kinds[::-1] if backend == "torch" else kinds:  # batches of this size are compiled as they come
         name = "whole graph in XLA" if kind == "XLA" else kind
         result[f"ours, {name}"] = lambda kind=kind: programs.program(kind, ours(size), x)
     # XLA refuses keras.layers on TensorFlow, and torch.compile is no way to run Keras's layers.

@@ -25,7 +25,7 @@ SCIPY_FILL_MODES = ("mirror", "grid-constant", "grid-mirror", "grid-wrap")
 # Rows are taken in blocks of so many pixels, whose arrays stay in the cache: few arrays where a library reads them.
 BLOCK_PIXELS, LIBRARY_PIXELS = 1 << 14, 1 << 16
 COMPILED_VALUES = 1 << 17  # a batch of fewer values is done before a compiler has started
-GROUP_VALUES = 1 << 18  # about so many at a time: from one step to the next they stay in the cache of a core
+GROUP_VALUES = 5 << 17  # about so many at a time: from one step to the next they stay in the cache of a core
 PARALLEL_VALUES = 1 << 17  # a batch of fewer values is done before threads have started
 
 STILL = {"theta": 0, "tx": 0, "ty": 0, "shear": 0, "zx": 1, "zy": 1}  # the affine map that changes nothing
@@ -153,7 +153,8 @@ def _compiled(
     The pass always takes ``size`` images, so it is compiled once; nobody looks at those that are not there.
     """
     height, width, channels = out.shape[1:]
-    source = memory.array("source", (size, height, width, channels), "float32")
+    kind = "uint8" if images[0].dtype == np.uint8 else "float32"  # bytes are cheapest to read
+    source = memory.array("source", (size, height, width, channels), kind)
     numbers = memory.array("numbers", (size, 2 * (height + width) + 3))
     numbers[len(images) :] = 0.0
     for i, (image, drawn) in enumerate(zip(images, parameters)):
