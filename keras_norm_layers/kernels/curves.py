@@ -77,9 +77,9 @@ def posterize(images: Any, bits: Any, low: float, high: float) -> Any:
     xp = namespace(images)
     step = xp.round(xp.exp((8.0 - xp.round(bits)) * float(np.log(2.0))))[:, None]  # a power of two, exactly
     scale = GREY_LEVELS / (high - low)
-    down = color.Color(scale / step, (NEARLY - low * scale) / step, step * 0.0, GREY_LEVELS / step)
-    up = color.Color(step / scale, step * 0.0 + low)
-    levels = color.apply(xp.floor_own(color.apply(images, down)), up, own=True)
+    down, up = color.Color(scale / step, (NEARLY - low * scale) / step), color.Color(step / scale, step * 0.0 + low)
+    levels = color.apply(xp.clip(images, low, high), down, own=True)
+    levels = color.apply(xp.floor_own(levels), up, own=True)
     return xp.where_rows(step[:, 0] < 1.5, images, levels)
 
 
