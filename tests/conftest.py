@@ -90,8 +90,8 @@ def fresh():
 
 
 # The effort that XLA spends on a program in tests that ask for none. Without its newest code generator and LLVM's
-# optimizations it compiles a pass in a third of the time. Sums come in another order, so pixels of 0 to 255 move by up
-# to 3e-4, which is less than these tests allow (``contract.CLOSE``, 1e-3).
+# optimizations it compiles a pass in much less time. Sums come in another order, which these tests allow for
+# (``contract.CLOSE``).
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,

@@ -347,7 +347,7 @@ def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: b
         return result
     if isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
         low, high = _pair(low, high)
-    return torch.clamp_(result, low, high)  # of numbers where it can: with tensors it is several times slower
+    return torch.clamp_(result, low, high)  # between numbers where it can be: between tensors it is slower
 
 
 def words(x: Any) -> Any:

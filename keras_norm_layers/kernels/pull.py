@@ -50,11 +50,11 @@ def fold(xp: Any, place: Any, size: int, fill_mode: str) -> Any:
 def program(height: int, width: int, fill_mode: str, order: int, shifts: bool, brightens: bool) -> Callable[..., Any]:
     """The compiled pass for images of one size, by the library of the Keras backend, on the CPU: NumPy in, NumPy out.
 
-    The function it returns takes images (N, H, W, C), float32, and ``numbers`` (N, 2 H + 2 W + 3), float64: the
-    coordinate y of an output pixel as a part of its row (H) and one of its column (W), to be added; x in the same way;
-    cval, shift, factor. It gives float32 (N, H, W, C), which may not be written to, and (N,): whether an image is done.
-    It is not if it has values outside [0, 255] and a brightness: its stretch to 8 bits is left to NumPy, for compilers
-    divide as they please.
+    The function it returns takes images (N, H, W, C), uint8 or float32, and ``numbers`` (N, 2 H + 2 W + 3), float64:
+    the coordinate y of an output pixel as a part of its row (H) and one of its column (W), to be added; x in the same
+    way; cval, shift, factor. It gives float32 (N, H, W, C), which may not be written to, and (N,): whether an image is
+    done. It is not if it has values outside [0, 255] and a brightness: its stretch to 8 bits is left to NumPy, for
+    compilers divide as they please.
     """
     name = keras.backend.backend()
     xp = namespace_named(name)

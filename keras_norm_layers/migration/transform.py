@@ -146,10 +146,11 @@ def _compiled(
     fill_mode: str = "nearest",
     cval: float = 0.0,
     order: int = 1,
-    **_: Any,
+    channels_first: bool = False,
 ) -> None:
     """Up to ``size`` images transformed into ``out`` by the compiled pass.
 
+    Channels come last: see ``runs_compiled``.
     The pass always takes ``size`` images, so it is compiled once; nobody looks at those that are not there.
     """
     height, width, channels = out.shape[1:]
