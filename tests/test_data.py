@@ -97,6 +97,14 @@ def test_tf_data_gives_the_same_batches():
             keras.tree.map_structure(np.testing.assert_array_equal, batch, made.batch(epoch, index))
     ordered = feed().as_tf_data(num_parallel_calls=4).as_numpy_iterator()
     assert samples.collect(list(ordered)) == samples.collect(feed())
+    assert dataset.options().autotune.enabled is False  # see kernels/datasets.py: epochs would end late
+    with pytest.raises(ValueError, match=r"`num_parallel_calls` must be a whole number.*num_parallel_calls=-1"):
+        feed().as_tf_data(-1)
+
+
+def test_batches_begin_where_libraries_take_them_without_a_copy():
+    for index in range(3):
+        assert feed()[index][0].ctypes.data % 64 == 0
 
 
 def test_layers_adapt_on_a_feed():

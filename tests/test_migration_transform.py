@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import keras_norm_layers as knl
 from keras_norm_layers.kernels import pull
-from keras_norm_layers.migration import transform
+from keras_norm_layers.migration import coordinates, transform
 
 ranges = st.fixed_dictionaries(
     {
@@ -79,7 +79,7 @@ def test_any_arguments_keep_shape_and_bounds(arguments, seed, shape):
 )
 def test_the_resampling_is_scipys_ties_included(mode, order, size, dtype, numbers, zoom):
     theta, tx, ty, shear = numbers
-    matrix = transform.pull_matrix({"theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zoom}, *size)
+    matrix = coordinates.pull_matrix({"theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zoom}, *size)
     if matrix is None:
         return
     planes = (np.arange(2 * size[0] * size[1]).reshape(2, *size) * 37 % 256).astype(dtype)
@@ -119,7 +119,7 @@ def test_channel_shift_ends_at_the_images_own_extremes():
 def test_missing_parameters_change_nothing():
     image = random_image(np.random.default_rng(0), (5, 6, 3))
     generator = knl.ImageDataGenerator()
-    for parameters in ({}, transform.STILL):
+    for parameters in ({}, coordinates.STILL):
         np.testing.assert_array_equal(generator.apply_transform(image, parameters), image)
 
 
@@ -135,7 +135,7 @@ def test_channels_first_is_the_same_picture():
 def test_splines_and_other_fill_modes_are_scipys():
     image = random_image(np.random.default_rng(1), (8, 8, 2))
     drawn = {"theta": 25.0, "tx": 2.0}
-    matrix = transform.pull_matrix(drawn, 8, 8)
+    matrix = coordinates.pull_matrix(drawn, 8, 8)
     for mode, order in (("nearest", 3), ("mirror", 1), ("grid-wrap", 1), ("reflect", 5)):
         result = knl.ImageDataGenerator(fill_mode=mode, interpolation_order=order).apply_transform(image, drawn)
         expected = ndimage.affine_transform(image[..., 1], matrix[:2, :2], matrix[:2, 2], order=order, mode=mode)
@@ -153,7 +153,7 @@ def test_the_compiled_pass_gives_the_same(fill_mode, order, dtype, low, high):
         images = np.random.default_rng(2).integers(low, high, (6, 8, 11, 4 if more else 3)).astype(dtype)
         np.random.seed(5)  # noqa: NPY002  # ImageDataGenerator draws from this generator
         drawn = [generator.get_random_transform(images.shape[1:]) for _ in images]
-        drawn[0] |= transform.STILL  # one that only flips
+        drawn[0] |= coordinates.STILL  # one that only flips
         with compiled_from(0, 4 * images[0].size):  # the second group of four has two images
             assert transform.runs_compiled(images.astype("float32"), drawn) is (BACKEND != "torch")
             compiled = transform.transform_batch(images, drawn, "float32", **generator._settings())

@@ -18,6 +18,7 @@ from keras_norm_layers.data.images import Format, ImageError, Window
 from keras_norm_layers.data.places import Problem
 from keras_norm_layers.data.table import Labels, Table, encode, split, validation_share
 from keras_norm_layers.kernels import datasets
+from keras_norm_layers.kernels.memory import aligned_empty
 from keras_norm_layers.statistics.decoding import THREADS
 
 ORDER = 2  # the stream of random numbers of the epochs' orders; see ``table.SPLIT``
@@ -116,6 +117,7 @@ class Feed(keras.utils.PyDataset):
         self._values, self._classes = labels.values, labels.classes
         first, _ = table.images.load(int(numbers[0]), how)
         self.image_shape, self._dtype = first.shape, first.dtype
+        self._last_order: tuple[int, Any] = (-1, None)
         self._most_boxes = max((len(table.boxes[i][0]) for i in numbers), default=0) if table.boxes else 0
 
     def __len__(self) -> int:
@@ -150,7 +152,12 @@ class Feed(keras.utils.PyDataset):
         """The numbers of the samples, of ``names``, in the order of an epoch."""
         if not self.shuffle:
             return np.arange(self.num_samples)
-        return np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.num_samples)
+        known, order = self._last_order  # one look: other threads may put another epoch's there
+        if known != epoch:
+            order = np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.num_samples)
+            order.flags.writeable = False
+            self._last_order = epoch, order
+        return order
 
     def batch(self, epoch: int, index: int) -> Any:
         """Batch number ``index`` of an epoch."""
@@ -160,7 +167,7 @@ class Feed(keras.utils.PyDataset):
     def samples(self, which: Iterable[int]) -> Any:
         """The samples of these numbers as a batch."""
         rows = self._numbers[np.asarray(which)]
-        x = np.empty((len(rows), *self.image_shape), self._dtype)
+        x = aligned_empty((len(rows), *self.image_shape), self._dtype)
         windows = in_threads(lambda i: self._read(rows[i], x[i]), range(len(rows)))
         y: dict[str, Any] = {}
         if self._values is not None:
@@ -178,11 +185,18 @@ class Feed(keras.utils.PyDataset):
         """Counts the epoch: the next one has another order."""
         self.epoch += 1
 
-    def as_tf_data(self, num_parallel_calls: int | None = -1) -> Any:
+    def as_tf_data(self, num_parallel_calls: int = 1) -> Any:
         """The same batches as a ``tf.data.Dataset``; each time it is read from its beginning is an epoch, counted from
-        ``epoch`` on. Their order is the same for any ``num_parallel_calls`` (-1, the default: ``tf.data`` chooses).
+        ``epoch`` on.
+
+        Args:
+            num_parallel_calls: batches that are read at a time; their order is the same for any number. Default 1, as
+                one batch keeps all cores busy: more are for files that are far away.
+
+        Its ``tf.data.Options`` turn autotuning off; ``with_options`` can turn it on again.
         """
-        return datasets.from_batches(self.batch, len(self), self.samples([0]), self.epoch, num_parallel_calls)
+        calls = validation.check_count("data", "num_parallel_calls", num_parallel_calls, 1, 2**31 - 1)
+        return datasets.from_batches(self.batch, len(self), self.samples([0]), self.epoch, calls)
 
     def _read(self, row: int, place: np.ndarray) -> Window:
         """Writes an image to its place in a batch."""

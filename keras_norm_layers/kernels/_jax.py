@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 where, minimum, maximum, floor, abs, sqrt = jnp.where, jnp.minimum, jnp.maximum, jnp.floor, jnp.abs, jnp.sqrt
 exp, log, erfinv = jnp.exp, jnp.log, jax.scipy.special.erfinv
@@ -268,9 +267,13 @@ def compiles_on_host() -> bool:
         return False
 
 
-@contextlib.contextmanager
-def exact_on_host() -> Iterator[None]:
-    """Inside, JAX has 64 bits, and computes on the CPU."""
+def compiled_on_host(function: Callable[..., Any]) -> Callable[..., list[np.ndarray]]:
+    """``function`` compiled for the CPU, with 64 bits: NumPy in, NumPy out, which may not be written to."""
+    program = jax.jit(function)
     x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    with x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        yield
+
+    def call(*arrays: np.ndarray) -> list[np.ndarray]:
+        with x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+            return [np.asarray(result) for result in program(*arrays)]
+
+    return call

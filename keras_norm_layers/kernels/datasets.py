@@ -57,7 +57,7 @@ def map_with_keys(
 
 
 def from_batches(
-    read: Callable[[int, int], Any], length: int, example: Any, start: int, num_parallel_calls: int | None
+    read: Callable[[int, int], Any], length: int, example: Any, start: int, num_parallel_calls: int
 ) -> Any:
     """A ``tf.data`` dataset of ``read(epoch, index)`` for each index below ``length``, in order; all as ``example``.
 
@@ -76,11 +76,14 @@ def from_batches(
         return tf.nest.pack_sequence_as(example, shaped)
 
     def numbered(epoch: Any) -> Any:
-        calls = num_parallel_calls if length > 1 else None
-        return tf.data.Dataset.range(length).map(plain(lambda index: batch(epoch, index)), calls, deterministic=True)
+        return tf.data.Dataset.range(length).map(plain(lambda index: (epoch, index)))
 
     epochs = tf.data.Dataset.from_tensors(0).map(
         plain(lambda _: backend.host_call(lambda: np.asarray(next(count)), "int64", ()))
     )
-    result = epochs.flat_map(plain(numbered))
-    return result.apply(tf.data.experimental.assert_cardinality(length)).prefetch(tf.data.AUTOTUNE)
+    parallel = {"num_parallel_calls": num_parallel_calls, "deterministic": True} if num_parallel_calls > 1 else {}
+    batches = epochs.flat_map(plain(numbered)).map(plain(batch), **parallel)
+    options = tf.data.Options()
+    # An iterator with autotuning may wait at its end until the tuner looks again: at worst as long as it has run.
+    options.autotune.enabled = False
+    return batches.apply(tf.data.experimental.assert_cardinality(length)).prefetch(2).with_options(options)

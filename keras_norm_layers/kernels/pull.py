@@ -52,20 +52,11 @@ def program(height: int, width: int, fill_mode: str, order: int, shifts: bool, b
 
     The function it returns takes images (N, H, W, C), uint8 or float32, and ``numbers`` (N, 2 H + 2 W + 3), float64:
     the coordinate y of an output pixel as a part of its row (H) and one of its column (W), to be added; x in the same
-    way; cval, shift, factor. It gives float32 (N, H, W, C), which may not be written to, and (N,): whether an image is
-    done. It is not if it has values outside [0, 255] and a brightness: its stretch to 8 bits is left to NumPy, for
-    compilers divide as they please.
+    way; cval, shift, factor. Both begin at multiples of 64 bytes. It gives float32 (N, H, W, C), which may not be
+    written to, and (N,): whether an image is done. It is not if it has values outside [0, 255] and a brightness: its
+    stretch to 8 bits is left to NumPy, for compilers divide as they please.
     """
-    name = keras.backend.backend()
-    xp = namespace_named(name)
-    call = _compiled(name, height, width, fill_mode, order, shifts, brightens)
-
-    def run(images: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with xp.exact_on_host():
-            seen, done = call(images, numbers)
-            return np.asarray(seen), np.asarray(done)
-
-    return run
+    return _compiled(keras.backend.backend(), height, width, fill_mode, order, shifts, brightens)
 
 
 def is_available() -> bool:
@@ -110,7 +101,7 @@ def _compiled(name: str, *settings: Any) -> Callable[..., Any]:
             bright = xp.concat([bright[..., :3], levels[..., 3:]], 3)
         return bright, xp.reshape((low >= 0.0) & (high <= 255.0), (-1,))
 
-    return xp.compiled(whole)
+    return xp.compiled_on_host(whole)
 
 
 def _read(xp: Any, images: Any, y: Any, x: Any, size: tuple[int, int], fill_mode: str, order: int) -> Any:

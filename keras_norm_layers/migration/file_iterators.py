@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_norm_layers.kernels.memory import aligned_empty
 from keras_norm_layers.migration import files
 from keras_norm_layers.migration import parameters as draws
 from keras_norm_layers.migration.iterators import ImageIterator, check_subset
@@ -81,7 +82,7 @@ class FileIterator(ImageIterator):
         return None
 
     def _batch(self, numbers: np.ndarray, drawn: Any) -> Any:
-        images = np.empty((len(numbers), *self.image_shape), self.dtype)
+        images = aligned_empty((len(numbers), *self.image_shape), self.dtype)
 
         def some(places: range) -> None:
             for i in places:

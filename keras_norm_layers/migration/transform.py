@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from keras_norm_layers.kernels import pull
+from keras_norm_layers.kernels.memory import aligned_empty
+from keras_norm_layers.migration.coordinates import coordinates, moves, pull_matrix
 
 FILL_MODES = pull.FILL_MODES
 # SciPy knows more modes, and splines of higher order: these it does itself.
@@ -25,10 +27,8 @@ SCIPY_FILL_MODES = ("mirror", "grid-constant", "grid-mirror", "grid-wrap")
 # Rows are taken in blocks of so many pixels, whose arrays stay in the cache: few arrays where a library reads them.
 BLOCK_PIXELS, LIBRARY_PIXELS = 1 << 14, 1 << 16
 COMPILED_VALUES = 1 << 17  # a batch of fewer values is done before a compiler has started
-GROUP_VALUES = 5 << 17  # about so many at a time: from one step to the next they stay in the cache of a core
+GROUP_VALUES = 2 << 17  # about so many at a time: from one step to the next they stay in the cache of a core
 PARALLEL_VALUES = 1 << 17  # a batch of fewer values is done before threads have started
-
-STILL = {"theta": 0, "tx": 0, "ty": 0, "shear": 0, "zx": 1, "zy": 1}  # the affine map that changes nothing
 
 
 class Memory:
@@ -38,15 +38,11 @@ class Memory:
         self._rooms: dict[str, np.ndarray] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
-        """An array in the room of this name, with whatever was there.
-
-        It begins at a multiple of 64 bytes, as the compilers' libraries want what they read where it is.
-        """
+        """An array in the room of this name, with whatever was there."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         room = self._rooms.get(name)
         if room is None or len(room) < size:
-            room = np.empty(size + 63, "uint8")
-            room = self._rooms[name] = room[-room.ctypes.data % 64 :]
+            room = self._rooms[name] = aligned_empty((size,), "uint8")
         return room[:size].view(dtype).reshape(shape)
 
     def cast(self, image: np.ndarray, dtype: Any) -> np.ndarray:
@@ -72,9 +68,11 @@ def transform_batch(
     of one transformed image in place. ``settings`` are those of ``transform``.
     """
     numbers = range(len(images)) if numbers is None else numbers
-    out = np.empty((len(numbers), *images.shape[1:]), dtype)
+    out = aligned_empty((len(numbers), *images.shape[1:]), dtype)
     compiled = runs_compiled(out, parameters, **settings)
     size = max(1, round(GROUP_VALUES / out[0].size)) if compiled else 1
+    height, width = out.shape[1:3]
+    rows = _numbers(parameters, height, width, settings.get("cval", 0.0)) if compiled else out
 
     def some(groups: range) -> None:
         memory = Memory()
@@ -82,7 +80,7 @@ def transform_batch(
             part = slice(group * size, min((group + 1) * size, len(out)))
             chosen = [images[number] for number in numbers[part]]
             if compiled:
-                _compiled(chosen, parameters[part], out[part], size, memory, **settings)
+                _compiled(chosen, parameters[part], rows[part], out[part], size, memory, **settings)
             else:
                 _one_by_one(chosen, parameters[part], out[part], memory, **settings)
             if after is not None:
@@ -132,7 +130,7 @@ def runs_compiled(
         and order <= 1
         and fill_mode in FILL_MODES
         and len(steps) == 1
-        and any(p.get(name, still) != still for p in parameters for name, still in STILL.items())
+        and any(map(moves, parameters))
         and pull.is_available()
     )
 
@@ -140,6 +138,7 @@ def runs_compiled(
 def _compiled(
     images: Sequence[np.ndarray],
     parameters: Sequence[dict[str, Any]],
+    rows: np.ndarray,
     out: np.ndarray,
     size: int,
     memory: Memory,
@@ -148,7 +147,7 @@ def _compiled(
     order: int = 1,
     channels_first: bool = False,
 ) -> None:
-    """Up to ``size`` images transformed into ``out`` by the compiled pass.
+    """Up to ``size`` images transformed into ``out`` by the compiled pass; ``rows`` are their ``_numbers``.
 
     Channels come last: see ``runs_compiled``.
     The pass always takes ``size`` images, so it is compiled once; nobody looks at those that are not there.
@@ -156,10 +155,10 @@ def _compiled(
     height, width, channels = out.shape[1:]
     kind = "uint8" if images[0].dtype == np.uint8 else "float32"  # bytes are cheapest to read
     source = memory.array("source", (size, height, width, channels), kind)
-    numbers = memory.array("numbers", (size, 2 * (height + width) + 3))
-    numbers[len(images) :] = 0.0
-    for i, (image, drawn) in enumerate(zip(images, parameters)):
-        source[i], numbers[i] = image, _numbers(drawn, height, width, cval)
+    numbers = memory.array("numbers", (size, rows.shape[1]))
+    numbers[: len(images)], numbers[len(images) :] = rows, 0.0
+    for i, image in enumerate(images):
+        source[i] = image
     shifts, brightens = (parameters[0].get(name) is not None for name in ("channel_shift_intensity", "brightness"))
     seen, done = pull.program(height, width, fill_mode, order, shifts, brightens)(source, numbers)
     for i in range(len(images)):
@@ -170,15 +169,15 @@ def _compiled(
             out[i] = transform(image, parameters[i], fill_mode=fill_mode, cval=cval, order=order)
 
 
-def _numbers(drawn: dict[str, Any], height: int, width: int, cval: float) -> np.ndarray:
-    """An image's row of what ``pull.program`` takes: a flip is a coordinate that runs backwards."""
-    matrix = pull_matrix(drawn, height, width)
-    matrix = np.eye(3) if matrix is None else matrix
-    rows = np.arange(height)[:: -1 if drawn.get("flip_vertical") else 1]
-    columns = np.arange(width)[:: -1 if drawn.get("flip_horizontal") else 1]
-    parts = [part for row in matrix[:2] for part in (row[2] + row[0] * rows, row[1] * columns)]
-    shift, factor = drawn.get("channel_shift_intensity"), drawn.get("brightness")
-    return np.concatenate([*parts, [cval, 0.0 if shift is None else shift, 1.0 if factor is None else factor]])
+def _numbers(parameters: Sequence[dict[str, Any]], height: int, width: int, cval: float) -> np.ndarray:
+    """What ``pull.program`` takes of each image."""
+
+    def given(name: str, otherwise: float) -> list[float]:
+        values = [drawn.get(name) for drawn in parameters]
+        return [otherwise if value is None else value for value in values]
+
+    colors = [[cval] * len(parameters), given("channel_shift_intensity", 0.0), given("brightness", 1.0)]
+    return np.concatenate([coordinates(parameters, height, width), np.array(colors).T], 1)
 
 
 def each(change: Callable[[np.ndarray], None], batch: np.ndarray, numbers: range) -> None:
@@ -223,53 +222,22 @@ def transform(
     matrix = pull_matrix(parameters, planes.shape[1], planes.shape[2])
     if matrix is not None:
         planes = resample(planes, matrix, fill_mode, cval, order, memory)
+    # The image itself must not change; what was resampled may.
+    own = matrix is not None and planes.dtype.kind == "f"
     shift = parameters.get("channel_shift_intensity")
     if shift is not None:
         low, high = planes.min(), planes.max()
-        # The image itself must not change; what was resampled may.
-        own = matrix is not None and planes.dtype.kind == "f"
         planes = np.add(planes, shift, out=planes if own else None)
+        own = True
         np.clip(planes, low, high, out=planes)
     if parameters.get("brightness") is not None:
-        planes = enhance(planes, parameters["brightness"])
+        planes = enhance(planes, parameters["brightness"], own)
     # Values do not depend on places: flipped last, what is done before runs along memory.
     if parameters.get("flip_horizontal", False):
         planes = planes[:, :, ::-1]
     if parameters.get("flip_vertical", False):
         planes = planes[:, ::-1]
     return planes if channels_first else planes.transpose(1, 2, 0)
-
-
-def pull_matrix(parameters: dict[str, Any], height: int, width: int) -> np.ndarray | None:
-    """The 3 x 3 map from an output pixel (row, column, 1) to the place that it is read from; None for the identity.
-
-    On (x, y): R T S Z about ((height - 1) / 2, (width - 1) / 2): a turn by ``theta`` degrees, a shift by ``tx`` and
-    ``ty``, a shear by ``shear`` degrees, and a zoom that reads ``zx`` and ``zy`` times as far. So does Keras since 2020
-    (keras#17398): it draws ``tx`` from ``height_shift_range`` and then moves along x, and of an image that is not
-    square it takes the centre with height and width exchanged. Who changes the import must get what he had.
-    """
-    parts = []
-    if parameters.get("theta", 0) != 0:
-        angle = np.deg2rad(parameters["theta"])
-        cosine, sine = np.cos(angle), np.sin(angle)
-        parts.append(np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]))
-    shift_x, shift_y = parameters.get("tx", 0), parameters.get("ty", 0)
-    if shift_x != 0 or shift_y != 0:
-        parts.append(np.array([[1, 0, shift_x], [0, 1, shift_y], [0, 0, 1]]))
-    if parameters.get("shear", 0) != 0:
-        angle = np.deg2rad(parameters["shear"])
-        parts.append(np.array([[1, -np.sin(angle), 0], [0, np.cos(angle), 0], [0, 0, 1]]))
-    zoom_x, zoom_y = parameters.get("zx", 1), parameters.get("zy", 1)
-    if zoom_x != 1 or zoom_y != 1:
-        parts.append(np.array([[zoom_x, 0, 0], [0, zoom_y, 0], [0, 0, 1]]))
-    if not parts:
-        return None
-    x, y = float(height) / 2 - 0.5, float(width) / 2 - 0.5
-    result = parts[0]
-    for part in parts[1:]:
-        result = result @ part
-    result = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]]) @ result @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
-    return result[[1, 0, 2]][:, [1, 0, 2]]
 
 
 def resample(
@@ -366,9 +334,9 @@ def _linear(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Any, out:
 
 def _nearest(source: Any, pitch: int, y: Any, x: Any, place: Any, work: Any, out: np.ndarray) -> None:
     """The same with the nearest pixels; a tie goes down and right."""
-    for coordinates in (y, x):
-        coordinates += 0.5
-        np.floor(coordinates, out=coordinates)
+    for place_on_axis in (y, x):
+        place_on_axis += 0.5
+        np.floor(place_on_axis, out=place_on_axis)
     y *= pitch
     y += x
     place[...] = y
@@ -399,8 +367,9 @@ def _by_scipy(planes: np.ndarray, matrix: np.ndarray, fill_mode: str, cval: floa
     )
 
 
-def enhance(planes: np.ndarray, factor: float) -> np.ndarray:
-    """Planes (C, H, W) as 8-bit images whose brightness Pillow multiplied by ``factor``; float32.
+def enhance(planes: np.ndarray, factor: float, own: bool = False) -> np.ndarray:
+    """Planes (C, H, W) as 8-bit images whose brightness Pillow multiplied by ``factor``; float32. ``own``: they may be
+    written over.
 
     Values are cut to whole numbers and multiplied, the product is cut again and ends at 255. An image with values
     outside [0, 255] is stretched to 0..255 by its own minimum and maximum before, and back after. Of four channels the
@@ -415,7 +384,7 @@ def enhance(planes: np.ndarray, factor: float) -> np.ndarray:
         if top != 0:
             values /= top
         values *= 255
-    values = np.trunc(values)
+    values = np.trunc(values, out=values if (own or stretch) and values.dtype == np.float32 else None)
     bright = values[:3] if len(values) == 4 else values
     bright *= np.float32(factor)
     np.trunc(bright, out=bright)
