@@ -412,3 +412,28 @@ def test_the_layer_keeps_the_model_compiled():
     assert model.output_shape == (None, 6, 5, 3)
     model.compile(loss="mse", jit_compile=keras.backend.backend() != "torch")
     np.testing.assert_allclose(model.predict(FLOATS, verbose=0), reference(FLOATS), atol=2e-5)
+
+
+def test_one_kernel_of_tensorflow_normalizes_images(only_tensorflow):
+    import tensorflow as tf
+
+    mean, std = np.array([100.0, 1e4, 0.0], "float32"), np.array([3.0, 7e-3, 0.0], "float32")
+    layer = FeaturewiseNormalization(mean=mean, std=std)
+    images = (np.random.default_rng(0).normal(size=(5, 6, 7, 3)) * std + mean).astype("float32")
+    truth = (images.astype("float64") - mean) / np.where(std > 0, std.astype("float64") + layer.epsilon, 1.0)
+
+    for batch, expected in ((images, truth), (images[:0], truth[:0]), (images[0], truth[0])):
+        graph = tf.function(layer).get_concrete_function(tf.TensorSpec(batch.shape))
+        kinds = [op.type for op in graph.graph.get_operations()]
+        assert "FusedBatchNormV3" in kinds
+        for result in (graph(tf.constant(batch)), layer(batch)):
+            np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+    x = tf.Variable(images)
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(layer(x) ** 3)
+        gradient = tape.gradient(total, x)
+    divisor = np.where(std > 0, std + layer.epsilon, 1.0)
+    np.testing.assert_allclose(gradient, 3 * truth**2 / divisor, rtol=1e-3, atol=1e-3 / divisor.min())
+    np.testing.assert_allclose(outer.gradient(gradient, x), 6 * truth / divisor**2, rtol=1e-3, atol=1e-2 / 7e-3**2)

@@ -58,8 +58,8 @@ def arange(n: Any, dtype: str, like: Any) -> Any:
     return jnp.arange(n).astype(dtype)
 
 
-def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
-    """(images - mean) / divisor, or without one of them."""
+def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
+    """(images - mean) / divisor, or without one of them; always ``exact``."""
     images = images if mean is None else images - mean
     return images if divisor is None else images / divisor
 

@@ -446,8 +446,8 @@ def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
     return result.permute(0, 2, 3, 1)
 
 
-def shifted_and_divided(images: Any, mean: Any, divisor: Any) -> Any:
-    """(images - mean) / divisor, or without one of them, with one new tensor instead of two."""
+def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
+    """(images - mean) / divisor, or without one of them, with one new tensor instead of two; always ``exact``."""
     tensors = [x for x in (images, mean, divisor) if x is not None]
     if fuses() or images.dtype != torch.float32 or any(x.requires_grad for x in tensors):
         images = images if mean is None else images - mean

@@ -58,10 +58,11 @@ def materialize(images: Any) -> Any:
     return images / (images * 0.0 + 1.0) if namespace(images).COPIES_ARITHMETIC else images
 
 
-def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False) -> Any:
+def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False, exact: bool = True) -> Any:
     """(images - mean) / divisor, or with ``invert`` images * divisor + mean; a statistic may be None.
 
-    The statistics broadcast to the images: shape (1, ..., 1, C) for one number a channel, for instance.
+    The statistics broadcast to the images: shape (1, ..., 1, C) for one number a channel, for instance. ``exact=False``
+    allows a product with the reciprocal, whose last bit may differ, where that takes less time.
     """
     xp = namespace(images)
     shape = xp.shape(images)
@@ -75,7 +76,7 @@ def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False) 
         images = images if divisor is None else images * divisor
         images = images if mean is None else images + mean
     else:
-        images = xp.shifted_and_divided(images, mean, divisor)
+        images = xp.shifted_and_divided(images, mean, divisor, exact)
     return xp.reshape(images, shape) if len(images.shape) != len(shape) else images
 
 

@@ -98,7 +98,7 @@ class FeaturewiseNormalization(FeatureLayer):
             # A comparison with NaN is false: the second term lets the NaN of statistics that were never set through.
             divisor = xp.where(std > 0.0, std + self.epsilon, std * 0.0 + 1.0) + std * 0.0
         mean = self._read(x, "mean") if self.center else None
-        return pixels.scale_and_shift(x, mean, divisor, self.invert)
+        return pixels.scale_and_shift(x, mean, divisor, self.invert, exact=False)
 
 
 def _given_statistics(name: str, mean: Any, std: Any, center: bool, scale: bool) -> dict[str, np.ndarray]:
