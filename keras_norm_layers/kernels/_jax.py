@@ -53,6 +53,11 @@ def matmul(a: Any, b: Any) -> Any:
     return jnp.matmul(a, b, precision="highest")
 
 
+def reverse(x: Any, axis: int) -> Any:
+    """``x`` with the order along an axis reversed."""
+    return jnp.flip(x, axis)
+
+
 def arange(n: Any, dtype: str, like: Any) -> Any:
     """0, 1, ..., n - 1; ``like`` tells torch the device."""
     return jnp.arange(n).astype(dtype)

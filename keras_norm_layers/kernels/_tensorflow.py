@@ -101,6 +101,11 @@ def tile(x: Any, times: int) -> Any:
     return tf.tile(x, [times])
 
 
+def reverse(x: Any, axis: int) -> Any:
+    """``x`` with the order along an axis reversed."""
+    return tf.reverse(x, [axis])
+
+
 def broadcast_to(x: Any, new_shape: Any) -> Any:
     """``x`` repeated to ``new_shape``."""
     return tf.broadcast_to(x, new_shape)

@@ -166,6 +166,11 @@ def arange(n: Any, dtype: str, like: Any) -> Any:
     return torch.arange(n, dtype=getattr(torch, dtype), device=like.device)
 
 
+def reverse(x: Any, axis: int) -> Any:
+    """``x`` with the order along an axis reversed."""
+    return torch.flip(x, (axis,))
+
+
 def tile(x: Any, times: int) -> Any:
     """A vector repeated."""
     return x.repeat(times)

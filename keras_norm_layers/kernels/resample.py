@@ -74,6 +74,18 @@ def warp(
     return _averaged(seen, inverse, projective, samples)
 
 
+def mirrored(images: Any, inverse: Any, axes: set[int]) -> Any:
+    """``warp`` by maps that do nothing but reverse some of these axes: 1 for the rows, 2 for the columns.
+
+    Compilers turn that into loads that lie side by side, where places from a matrix are looked up one by one.
+    """
+    xp = namespace(images)
+    for axis in sorted(axes):
+        reversed_ = inverse[:, 2 - axis, 2 - axis] < 0.0
+        images = xp.where(xp.reshape(reversed_, (-1, 1, 1, 1)), xp.reverse(images, axis), images)
+    return images
+
+
 def sample(field: Any, x: Any, y: Any) -> Any:
     """A float field (N, H, W, C) at points (N, K), in pixels, the first one's centre 0: (N, K, C), bilinear, the edge
     repeated outside.

@@ -52,6 +52,7 @@ class ExactTransform(Transform):
     projective = False  # True: the third row of the matrix is not (0, 0, 1)
     resizes = False  # True: what comes out has another size than what goes in, at inference too
     bends = False  # True: ``displacement`` adds to what the matrix does
+    mirrors: tuple[int, ...] | None = None  # the axes of (N, H, W, C), if all it does is to reverse some of them
 
     def matrix(self, params: dict[str, Any], height: Any, width: Any) -> Any:
         """The map (N, 3, 3) from where pixels are to where they will be, both about the centre of their image

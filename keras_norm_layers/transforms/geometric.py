@@ -39,6 +39,7 @@ class RandomFlip(ExactTransform):
     def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.mode = validation.check_choice("RandomFlip", "mode", mode, FLIP_MODES)
+        self.mirrors = tuple(axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode)
 
     def specs(self) -> dict[str, Distribution]:
         return {name: Coin(0.5) for name in ("horizontal", "vertical") if name in self.mode}

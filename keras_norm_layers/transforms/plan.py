@@ -276,12 +276,15 @@ class Plan:
         if maps == 0:
             return xp.cast(source, "float32")
         interpolation, fill_mode, fill_value, antialias = stage.resampling
+        inverse, axes = matrices.invert(self.forward(stage, parameters, maps)), self._mirrors(stage, maps)
+        if axes and xp.fuses():
+            return xp.cast(resample.mirrored(source, inverse, axes), "float32")
         if interpolation == "nearest":
             source = xp.cast(source, "float32")  # the fill may be a fraction, or below 0
         return xp.cast(
             resample.warp(
                 source,
-                matrices.invert(self.forward(stage, parameters, maps)),
+                inverse,
                 interpolation or "nearest",
                 fill_mode or "nearest",
                 fill_value or 0.0,
@@ -290,6 +293,11 @@ class Plan:
             ),
             "float32",
         )
+
+    def _mirrors(self, stage: Stage, maps: int) -> set[int]:
+        """The axes that the first ``maps`` maps of a stage reverse, if that is all they do; else none."""
+        found = [self.transforms[number].mirrors for number in stage.maps[:maps]]
+        return set() if None in found else {axis for axes in found for axis in axes}
 
     def _reading(self, stage: Stage, parameters: Parameters, maps: int) -> dict[str, Any]:
         """The arguments of ``resample.warp`` that images and masks share."""
