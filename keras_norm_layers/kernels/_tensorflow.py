@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from typing import Any, Callable
 
@@ -277,6 +278,11 @@ def on_host(x: Any) -> bool:
 def fuses() -> bool:
     """True: the code runs inside a compiler that turns plain indexing into one loop."""
     return True
+
+
+def hasher(seed: Any) -> Any:
+    """The namespace that hashes a few words: this one."""
+    return sys.modules[__name__]
 
 
 def words(x: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Callable
 
 import keras
 import torch
 
+from keras_norm_layers.kernels import numpy_words
 from keras_norm_layers.kernels._torch_passes import compiled, groups, in_groups, new_like  # noqa: F401 - of the namespace
 
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
@@ -353,6 +355,11 @@ def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: b
     if isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
         low, high = _pair(low, high)
     return torch.clamp_(result, low, high)  # between numbers where it can be: between tensors it is slower
+
+
+def hasher(seed: Any) -> Any:
+    """The namespace that hashes a few words: NumPy's for eager code on the CPU."""
+    return sys.modules[__name__] if fuses() or not on_host(seed) else numpy_words
 
 
 def words(x: Any) -> Any:
