@@ -193,7 +193,7 @@ class Feed(keras.utils.PyDataset):
             num_parallel_calls: batches that are read at a time; their order is the same for any number. Default 1, as
                 one batch keeps all cores busy: more are for files that are far away.
 
-        Its ``tf.data.Options`` turn autotuning off; ``with_options`` can turn it on again.
+        Its options turn autotuning off (``docs/design.md``); ``with_options`` can turn it on again.
         """
         calls = validation.check_count("data", "num_parallel_calls", num_parallel_calls, 1, 2**31 - 1)
         return datasets.from_batches(self.batch, len(self), self.samples([0]), self.epoch, calls)
