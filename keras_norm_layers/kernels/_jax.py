@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import Any, Callable
 
@@ -10,13 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
+    add_words,
+    changed_some,
+    dtype_name,
+    fuses,
+    groups,
+    on_host,
+    read_planes,
+    weighted,
+)
+
 where, minimum, maximum, floor, abs, sqrt = jnp.where, jnp.minimum, jnp.maximum, jnp.floor, jnp.abs, jnp.sqrt
 exp, log, erfinv = jnp.exp, jnp.log, jax.scipy.special.erfinv
 sin, cos, transpose, reshape, round = jnp.sin, jnp.cos, jnp.transpose, jnp.reshape, jnp.round
 sum, mean, amin, amax, broadcast_to = jnp.sum, jnp.mean, jnp.min, jnp.max, jnp.broadcast_to
 stack, concat, tile = jnp.stack, jnp.concatenate, jnp.tile
 COPIES_ARITHMETIC = True  # see ``pixels.materialize``
-NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -32,11 +41,6 @@ def constant(make: Callable[..., Any], *args: Any) -> Any:
 def cast(x: Any, dtype: str) -> Any:
     """``x`` as ``dtype``, fractions cut off; for a cast that rounds and saturates see ``pixels.saturate``."""
     return x.astype(dtype)
-
-
-def dtype_name(x: Any) -> str:
-    """The name of the dtype of ``x``: "float32", "uint8", ..."""
-    return x.dtype.name
 
 
 def shape(x: Any) -> tuple[Any, ...]:
@@ -64,6 +68,11 @@ def arange(n: Any, dtype: str, like: Any) -> Any:
     return jnp.arange(n).astype(dtype)
 
 
+def slow_at_narrow_broadcasts(images: Any) -> bool:
+    """Whether a row of pixels at a time is faster than a pixel: not for a compiler."""
+    return False
+
+
 def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
     """(images - mean) / divisor, or without one of them; always ``exact``."""
     images = images if mean is None else images - mean
@@ -79,11 +88,6 @@ def correlate(images: Any, kernel: Any) -> Any:
 def floor_own(x: Any) -> Any:
     """``floor`` of a tensor that nobody else holds."""
     return jnp.floor(x)
-
-
-def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
-    """a * of_a + b * of_b, where nobody else holds ``a``."""
-    return a * of_a + b * of_b
 
 
 def where_rows(condition: Any, a: Any, b: Any) -> Any:
@@ -132,26 +136,9 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     return (jax.lax.fori_loop(0, n, step, tables) if n else tables).reshape(n, channels, size)
 
 
-def change_some(changes: list[Any], images: Any, own: bool) -> Any:
-    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
-    they are elsewhere, computed image by image and only where it is asked for.
-
-    ``changes`` are (gate, values, change); ``values`` are tensors (N, ...). Returns the images, and whether they are a
-    new tensor.
-    """
-
-    def one(given: Any) -> Any:
-        image, drawn = given
-        for (open_, values), (_, _, change) in zip(drawn, changes):
-            batch = {name: value[None] for name, value in values.items()}
-            changed = functools.partial(
-                lambda image, batch, change: change(batch, image[None])[0], image, batch, change
-            )
-            image = jax.lax.cond(open_ > 0.5, changed, functools.partial(lambda image: image, image))
-        return image
-
-    drawn = [(gate, dict(values)) for gate, values, _ in changes]
-    return jax.lax.map(one, (images, drawn)), True
+def change_some(changes: list[Any], images: Any, own: bool) -> tuple[Any, bool]:
+    """``changed_some`` of the images, and whether they are a new tensor."""
+    return changed_some(changes, images, jax.lax.cond, jax.lax.map), True
 
 
 def look_up(table: Any, places: Any) -> Any:
@@ -200,21 +187,6 @@ def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -
     return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps]
 
 
-def groups(images: Any) -> list[int]:
-    """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
-    return []
-
-
-def on_host(x: Any) -> bool:
-    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
-    return False
-
-
-def fuses() -> bool:
-    """True: the code runs inside a compiler that turns plain indexing into one loop."""
-    return True
-
-
 def hasher(seed: Any) -> Any:
     """The namespace that hashes a few words: this one."""
     return sys.modules[__name__]
@@ -223,11 +195,6 @@ def hasher(seed: Any) -> Any:
 def words(x: Any) -> Any:
     """``x`` as 32-bit words for integer hashing."""
     return jnp.asarray(x).astype(jnp.uint32)
-
-
-def add_words(a: Any, b: Any) -> Any:
-    """a + b modulo 2^32."""
-    return a + b
 
 
 def xor_words(a: Any, b: Any) -> Any:

@@ -10,6 +10,17 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 
+from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
+    add_words,
+    changed_some,
+    dtype_name,
+    fuses,
+    groups,
+    on_host,
+    read_planes,
+    weighted,
+)
+
 where, minimum, maximum, floor, abs, sqrt = tf.where, tf.minimum, tf.maximum, tf.floor, tf.abs, tf.sqrt
 sin, cos, stack, concat, transpose, reshape, matmul = (
     tf.sin,
@@ -22,7 +33,6 @@ sin, cos, stack, concat, transpose, reshape, matmul = (
 )
 round, exp, log, erfinv = tf.round, tf.exp, tf.math.log, tf.math.erfinv
 COPIES_ARITHMETIC = True  # see ``pixels.materialize``
-NARROW_BROADCAST_IS_SLOW = True  # see ``pixels.scale_and_shift``
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -41,11 +51,6 @@ def cast(x: Any, dtype: str) -> Any:
     return tf.cast(x, dtype)
 
 
-def dtype_name(x: Any) -> str:
-    """The name of the dtype of ``x``: "float32", "uint8", ..."""
-    return x.dtype.name
-
-
 def shape(x: Any) -> tuple[Any, ...]:
     """The sizes of ``x``: ints where they are known, scalar tensors where they are not."""
     static, dynamic = x.shape.as_list(), tf.shape(x)
@@ -60,11 +65,6 @@ def clip(x: Any, low: Any, high: Any, own: bool = False) -> Any:
 def floor_own(x: Any) -> Any:
     """``floor`` of a tensor that nobody else holds."""
     return tf.floor(x)
-
-
-def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
-    """a * of_a + b * of_b, where nobody else holds ``a``."""
-    return a * of_a + b * of_b
 
 
 def where_rows(condition: Any, a: Any, b: Any) -> Any:
@@ -115,6 +115,11 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
 def product(numbers: Any) -> Any:
     """The product of some sizes, ints or scalar tensors, as an int32 scalar."""
     return tf.reduce_prod(tf.stack([tf.cast(n, tf.int32) for n in numbers]))
+
+
+def slow_at_narrow_broadcasts(images: Any) -> bool:
+    """Whether a row of pixels at a time is faster than a pixel: so it is with TensorFlow's own kernels."""
+    return True
 
 
 def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
@@ -195,29 +200,12 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
     return tf.reshape(tables, (n, channels, size))
 
 
-def change_some(changes: list[Any], images: Any, own: bool) -> Any:
-    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
-    they are elsewhere, computed image by image and only where it is asked for.
-
-    ``changes`` are (gate, values, change); ``values`` are tensors (N, ...). Returns the images, and whether they are a
-    new tensor.
-    """
-
-    def one(given: Any) -> Any:
-        image, drawn = given
-        for (open_, values), (_, _, change) in zip(drawn, changes):
-            batch = {name: value[None] for name, value in values.items()}
-            changed = functools.partial(
-                lambda image, batch, change: change(batch, image[None])[0], image, batch, change
-            )
-            image = tf.cond(open_ > 0.5, changed, functools.partial(lambda image: image, image))
-        return image
-
-    drawn = [(gate, dict(values)) for gate, values, _ in changes]
+def change_some(changes: list[Any], images: Any, own: bool) -> tuple[Any, bool]:
+    """``changed_some`` of the images, and whether they are a new tensor."""
     if images.shape[0] == 0:  # TensorFlow makes no element of what it does not see
         return images, own
-    result = tf.map_fn(one, (images, drawn), fn_output_signature=images.dtype)
-    return tf.ensure_shape(result, images.shape), True
+    mapped = functools.partial(tf.map_fn, fn_output_signature=images.dtype)
+    return tf.ensure_shape(changed_some(changes, images, tf.cond, mapped), images.shape), True
 
 
 def look_up(table: Any, places: Any) -> Any:
@@ -265,21 +253,6 @@ def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -
     return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)]
 
 
-def groups(images: Any) -> list[int]:
-    """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
-    return []
-
-
-def on_host(x: Any) -> bool:
-    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
-    return False
-
-
-def fuses() -> bool:
-    """True: the code runs inside a compiler that turns plain indexing into one loop."""
-    return True
-
-
 def hasher(seed: Any) -> Any:
     """The namespace that hashes a few words: this one."""
     return sys.modules[__name__]
@@ -288,11 +261,6 @@ def hasher(seed: Any) -> Any:
 def words(x: Any) -> Any:
     """``x`` as 32-bit words for integer hashing."""
     return tf.cast(x, tf.uint32)
-
-
-def add_words(a: Any, b: Any) -> Any:
-    """a + b modulo 2^32."""
-    return a + b
 
 
 def xor_words(a: Any, b: Any) -> Any:

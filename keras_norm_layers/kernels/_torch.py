@@ -14,7 +14,6 @@ from keras_norm_layers.kernels._torch_passes import compiled, groups, in_groups,
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
-NARROW_BROADCAST_IS_SLOW = False  # see ``pixels.scale_and_shift``
 # From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
 COPY_FROM = 1 << 10
 EXACT = 1e-5  # so far a sine may be from 0 or 1 in a turn by quarters
@@ -456,6 +455,11 @@ def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
     if shifted is not planes:
         result = result + fill_value
     return result.permute(0, 2, 3, 1)
+
+
+def slow_at_narrow_broadcasts(images: Any) -> bool:
+    """Whether a row of pixels at a time is faster than a pixel: where channels lie side by side, in eager code."""
+    return not fuses() and on_host(images) and images.is_contiguous()
 
 
 def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:

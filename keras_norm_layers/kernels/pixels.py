@@ -68,8 +68,13 @@ def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False, 
     shape = xp.shape(images)
     given = [s for s in (mean, divisor) if s is not None]
     one_a_channel = all(tuple(s.shape) == (*[1] * (len(shape) - 1), shape[-1]) for s in given)
-    if xp.NARROW_BROADCAST_IS_SLOW and given and one_a_channel and len(shape) > 2 and isinstance(shape[-2], int):
-        # A row of pixels at a time, not a pixel: TensorFlow's own kernels are slow for a last axis of 3.
+    if (
+        given
+        and one_a_channel
+        and len(shape) > 2
+        and isinstance(shape[-2], int)
+        and xp.slow_at_narrow_broadcasts(images)
+    ):
         mean, divisor = (s if s is None else xp.tile(xp.reshape(s, (-1,)), shape[-2]) for s in (mean, divisor))
         images = xp.reshape(images, (*shape[:-2], shape[-2] * shape[-1]))
     if invert:

@@ -68,8 +68,8 @@ def is_available() -> bool:
 
 
 def plane_reader() -> Callable[..., np.ndarray] | None:
-    """``read_planes`` of ``_torch.py``, which needs no compiler, if the Keras backend is torch; else None."""
-    return getattr(namespace_named(keras.backend.backend()), "read_planes", None)
+    """What reads planes without a compiler: ``_torch.read_planes`` if the Keras backend is torch; else None."""
+    return namespace_named(keras.backend.backend()).read_planes
 
 
 @functools.lru_cache(maxsize=64)

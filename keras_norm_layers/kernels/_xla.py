@@ -1,0 +1,59 @@
+"""What the namespaces of TensorFlow and JAX have in common, for XLA compiles both."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+read_planes = None  # see ``pull.plane_reader``: here a compiled pass reads
+
+
+def dtype_name(x: Any) -> str:
+    """The name of the dtype of ``x``: "float32", "uint8", ..."""
+    return x.dtype.name
+
+
+def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
+    """a * of_a + b * of_b, where nobody else holds ``a``."""
+    return a * of_a + b * of_b
+
+
+def groups(images: Any) -> list[int]:
+    """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
+    return []
+
+
+def on_host(x: Any) -> bool:
+    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
+    return False
+
+
+def fuses() -> bool:
+    """True: the code runs inside a compiler that turns plain indexing into one loop."""
+    return True
+
+
+def add_words(a: Any, b: Any) -> Any:
+    """a + b modulo 2^32."""
+    return a + b
+
+
+def changed_some(changes: list[Any], images: Any, cond: Callable[..., Any], map_: Callable[..., Any]) -> Any:
+    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
+    they are elsewhere, computed image by image and only where it is asked for.
+
+    ``changes`` are (gate, values, change); ``values`` are tensors (N, ...). ``cond`` and ``map_`` are the library's.
+    """
+
+    def one(given: Any) -> Any:
+        image, drawn = given
+        for (open_, values), (_, _, change) in zip(drawn, changes):
+            batch = {name: value[None] for name, value in values.items()}
+            changed = functools.partial(
+                lambda image, batch, change: change(batch, image[None])[0], image, batch, change
+            )
+            image = cond(open_ > 0.5, changed, functools.partial(lambda image: image, image))
+        return image
+
+    return map_(one, (images, [(gate, dict(values)) for gate, values, _ in changes]))
