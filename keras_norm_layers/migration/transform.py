@@ -72,7 +72,7 @@ def transform_batch(
     compiled = runs_compiled(out, parameters, **settings)
     size = max(1, round(GROUP_VALUES / out[0].size)) if compiled else 1
     height, width = out.shape[1:3]
-    rows = _numbers(parameters, height, width, settings.get("cval", 0.0)) if compiled else out
+    rows: Any = _numbers(parameters, height, width, settings.get("cval", 0.0)) if compiled else None
 
     def some(groups: range) -> None:
         memory = Memory()
