@@ -149,12 +149,11 @@ class Feed(keras.utils.PyDataset):
         return None if self._classes is None else self._classes[self._numbers]
 
     def order(self, epoch: int) -> np.ndarray:
-        """The numbers of the samples, of ``names``, in the order of an epoch."""
-        if not self.shuffle:
-            return np.arange(self.num_samples)
+        """The numbers of the samples, of ``names``, in the order of an epoch; it may not be written to."""
         known, order = self._last_order  # one look: other threads may put another epoch's there
         if known != epoch:
-            order = np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.num_samples)
+            generator = np.random.default_rng([self.seed, ORDER, epoch])
+            order = generator.permutation(self.num_samples) if self.shuffle else np.arange(self.num_samples)
             order.flags.writeable = False
             self._last_order = epoch, order
         return order
@@ -191,7 +190,8 @@ class Feed(keras.utils.PyDataset):
 
         Args:
             num_parallel_calls: batches that are read at a time; their order is the same for any number. Default 1, as
-                one batch keeps all cores busy: more are for files that are far away.
+                one batch keeps all cores busy: more are for files that are far away. A ValueError if it is not a whole
+                number from 1 on.
 
         Its options turn autotuning off (``docs/design.md``); ``with_options`` can turn it on again.
         """

@@ -73,7 +73,7 @@ def slow_at_narrow_broadcasts(images: Any) -> bool:
     return False
 
 
-def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
+def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool) -> Any:
     """(images - mean) / divisor, or without one of them; always ``exact``."""
     images = images if mean is None else images - mean
     return images if divisor is None else images / divisor

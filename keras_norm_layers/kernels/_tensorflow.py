@@ -122,7 +122,7 @@ def slow_at_narrow_broadcasts(images: Any) -> bool:
     return True
 
 
-def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
+def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool) -> Any:
     """(images - mean) / divisor, or without one of them; see ``pixels.scale_and_shift``."""
     if not exact and mean is not None and divisor is not None and _one_kernel_does(images, mean, divisor):
         return _batch_normalized(images, mean, 1.0 / divisor)

@@ -462,7 +462,7 @@ def slow_at_narrow_broadcasts(images: Any) -> bool:
     return not fuses() and on_host(images) and images.is_contiguous()
 
 
-def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool = True) -> Any:
+def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool) -> Any:
     """(images - mean) / divisor, or without one of them, with one new tensor instead of two; always ``exact``."""
     tensors = [x for x in (images, mean, divisor) if x is not None]
     if fuses() or images.dtype != torch.float32 or any(x.requires_grad for x in tensors):
