@@ -64,6 +64,50 @@ def test_groups_give_what_one_pass_gives(count, passes, compiles, monkeypatch):
         np.testing.assert_allclose(a, b, atol=2e-4)  # torch's sums depend on how many images there are
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")  # torch's compiler imports torch's own
+def test_the_compiler_s_groups_are_the_eager_batch(passes, monkeypatch):
+    """By the real compiler, threads and all; with gradients wanted elsewhere or not, and in inference mode."""
+    import torch
+
+    layer = knl.Augment(CHAIN, seed=3, bounding_box_format="xyxy")
+    batch = data(7)
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "0")
+    layer.build((None, 12, 10, 3))
+    u = layer.draw(7)
+    eager = flat(layer.apply(batch, u))
+    layer._programs.clear()
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
+    monkeypatch.setattr(passes, "GROUP", 2 * 12 * 10 * 3)
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.enable_grad()):
+        with mode:
+            for a, b in zip(flat(layer.apply(batch, u)), eager):
+                assert a.dtype == b.dtype
+                np.testing.assert_allclose(a, b, atol=2e-3)
+    (run,) = layer._programs.values()
+    (write,) = run._writers.values()
+    assert write._run is not write._function  # which it would be had the compiler failed
+
+
+def test_shapes_without_a_program_of_their_own_share_one(passes, compiles, monkeypatch):
+    monkeypatch.setattr(passes, "SHAPES", 2)
+    monkeypatch.setattr(passes, "GROUP", 1)
+    layer = knl.RandomRotation(0.1, seed=1)
+    for size in range(8, 13):
+        assert layer(data(3, size, size)["images"], training=True).shape == (3, size, size, 3)
+    (run,) = layer._programs.values()
+    assert len(run._writers) == 2
+
+
+def test_a_draw_that_is_learned_has_its_gradient(passes, compiles, monkeypatch):
+    images = data(9)["images"].astype("float32")
+    monkeypatch.setattr(passes, "GROUP", images[0].size)
+    layer = knl.RandomContrast(0.2, value_range=(-1000, 1000), seed=1)
+    layer(images)
+    u = layer.draw(9).requires_grad_()
+    layer.apply(images, u).square().sum().backward()
+    assert float(u.grad.abs().max()) > 0
+
+
 def test_what_looks_at_the_whole_batch_is_not_parted(passes, compiles, monkeypatch):
     images = data(9)["images"].astype("float32")
     monkeypatch.setattr(passes, "GROUP", images[0].size)
@@ -93,7 +137,7 @@ def test_gradients_go_through_a_batch_that_would_be_parted(passes, compiles, mon
 def test_new_memory_has_the_order_of_the_axes(axes, dtype, huge, passes, monkeypatch):
     import torch
 
-    monkeypatch.setattr(passes, "HUGE", 1 if huge else 1 << 40)
+    monkeypatch.setattr(passes.memory, "LARGE", 1 if huge else 1 << 40)
     x = torch.zeros((2, 3, 4, 5), dtype=getattr(torch, dtype)).permute(*axes)
     new = passes.new_like(x, 7)
     assert new.dtype == x.dtype
@@ -122,7 +166,7 @@ def test_when_the_compiler_is_asked_for(wish, values, compiler, wanted, passes, 
         monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", wish)
     passes._cpu_compiles.cache_clear()
     monkeypatch.setattr(passes.shutil, "which", lambda name: name if compiler else None)
-    assert passes._compiler_wanted(({"images": torch.zeros(3)},), values) is wanted
+    assert passes._compiler_wanted(({"images": torch.zeros(()).expand(values)},)) is wanted
     passes._cpu_compiles.cache_clear()
 
 

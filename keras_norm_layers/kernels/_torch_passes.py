@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import multiprocessing
 import os
 import shutil
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
-import numpy as np
 import torch
+
+from keras_norm_layers.kernels import memory
 
 # Below this many values a batch costs less in eager torch than the compiler's start does over a whole training.
 COMPILE_FROM = {"cpu": 1 << 22}
 COMPILE_ELSEWHERE_FROM = 1 << 20
-GROUP = 5 << 18  # values: 8 images of 224 x 224 x 3, whose float32 numbers stay in the cache of a processor
-HUGE = 1 << 20  # bytes: from here on an array is worth pages of its own
+GROUP = 5 << 16  # values: 2 images of 224 x 224 x 3, whose float32 numbers stay in the cache of a core
+SHAPES = 8  # so many shapes of a batch get a program of their own
+# A program for one thread, which leaves Python's lock to the others while it runs. It is chosen by its shapes alone: to
+# look at all that its code has read besides would take as long as a quarter of the pass. Older torch always looks.
+_SHAPES_DECIDE = getattr(torch.compiler, "keep_tensor_guards_unsafe", None)
+ONE_THREAD = {"cpp.threads": 1, "cpp_wrapper": True, "guard_filter_fn": _SHAPES_DECIDE}
 _passes = itertools.count()
 
 
 def new_like(x: Any, rows: int | None = None) -> Any:
     """A new tensor with the dtype, the shape and the order of axes of ``x``; with ``rows``, so many on the first axis.
 
-    Large ones on a CPU in memory from NumPy, which asks the system for huge pages: in the usual ones, of 4 KB, to get
-    memory takes longer than the arithmetic that fills it.
+    Large ones on a CPU in memory that was used before, or that NumPy got, which asks the system for huge pages: in new
+    ones of 4 KB, to get memory takes longer than the arithmetic that fills it.
     """
     shape = (x.shape[0] if rows is None else rows, *x.shape[1:])
     order = sorted(range(x.ndim), key=lambda axis: x.stride(axis), reverse=True)
@@ -35,8 +42,8 @@ def new_like(x: Any, rows: int | None = None) -> Any:
         order = list(range(x.ndim))
     plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.uint8, torch.int32)
     sizes = [shape[axis] for axis in order]
-    if plain and x.element_size() * int(np.prod(sizes)) >= HUGE:
-        new = torch.from_numpy(np.empty(sizes, str(x.dtype).removeprefix("torch.")))
+    if plain and x.element_size() * math.prod(sizes) >= memory.LARGE:
+        new = torch.from_numpy(memory.aligned_empty(tuple(sizes), str(x.dtype).removeprefix("torch.")))
     else:
         new = torch.empty(sizes, dtype=x.dtype, device=x.device)
     return new.permute(*(order.index(axis) for axis in range(x.ndim)))
@@ -50,33 +57,43 @@ def groups(images: Any) -> list[int]:
     begin before the end of the one before it.
     """
     count, size = images.shape[0], _group_size(images)
-    if images.device.type != "cpu" or count <= size or images.requires_grad or torch.compiler.is_compiling():
+    apart = images.device.type == "cpu" and count > size and _SHAPES_DECIDE is not None
+    if not apart or images.requires_grad or torch.compiler.is_compiling():
         return []
-    return [*range(0, count - size, size), count - size] if _compiler_wanted((images,), None) else []
+    return [*range(0, count - size, size), count - size] if _compiler_wanted(images) else []
 
 
 def _group_size(images: Any) -> int:
     return max(1, GROUP // max(1, images.shape[1:].numel()))
 
 
-def in_groups(run: Callable[..., Any], starts: list[int], data: Any, u: Any, strength: Any) -> Any:
-    """``run(data, u, strength)`` by groups of images that begin at ``starts``: the same result for each image."""
+def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) -> Any:
+    """``run(data, u, strength)`` by groups of images that begin at ``starts``: the same result for each image.
+
+    One thread does all steps of a group and writes it where it belongs; threads take groups as they get done. Had each
+    step threads of its own, all would wait after every step for the slowest.
+    """
     size = _group_size(data["images"])
-    whole: list[Any] = []
-    for start in starts:
+    write = None if u.requires_grad else run.writer(data)
+    if write is None:
+        return run(data, u, strength)
+    whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), run.results(data, u, strength))
+    targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
+
+    def fill(start: int) -> None:
         here = slice(start, start + size)
-        part = keras.tree.map_structure(lambda x, here=here: x[here], data)
-        part = run(part, u[here], strength, values=data["images"].numel())
-        leaves = keras.tree.flatten(part)
-        whole = whole or [new_like(leaf, len(u)) for leaf in leaves]
-        for leaf, target in zip(leaves, whole):
-            target[here] = leaf
-    return keras.tree.pack_sequence_as(part, whole)
+        with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
+            write([target[here] for target in targets], _rows(data, here), u[here], strength)
+
+    fill(starts[0])  # compiles, if it is the first one
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(fill, starts[1:]))
+    return whole
 
 
-def _compiler_wanted(args: tuple[Any, ...], values: int | None) -> bool:
+def _compiler_wanted(args: Any) -> bool:
     """The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": for large batches,
-    of which ``args`` are a part if ``values`` says how large they are; on a CPU where there is a compiler for it.
+    on a CPU where there is a compiler for it.
     """
     wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
     if wish != "auto":
@@ -84,7 +101,7 @@ def _compiler_wanted(args: tuple[Any, ...], values: int | None) -> bool:
     tensors = [leaf for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)]
     largest = max(tensors, key=torch.Tensor.numel)
     device = largest.device.type
-    if (values or largest.numel()) < COMPILE_FROM.get(device, COMPILE_ELSEWHERE_FROM):
+    if largest.numel() < COMPILE_FROM.get(device, COMPILE_ELSEWHERE_FROM):
         return False
     return device != "cpu" or _cpu_compiles()
 
@@ -108,22 +125,74 @@ def _of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` under ``torch.compile`` where ``_compiler_wanted``; eager elsewhere, and where that fails."""
-    cache: list[Callable[..., Any]] = []
+class Compiled:
+    """``function`` under ``torch.compile`` with these options; eager where that fails, with a warning."""
 
-    def call(*args: Any, values: int | None = None) -> Any:
-        if torch.compiler.is_compiling() or not _compiler_wanted(args, values):
-            return function(*args)
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self._function = function
+        self._options = options
+        self._run: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any) -> Any:
         try:
-            if not cache:
-                cache.append(torch.compile(_of_its_own(function), fullgraph=True))  # pieces would be slower than eager
-            return cache[0](*args)
+            if self._run is None:  # as one graph: pieces would be slower than eager code
+                self._run = torch.compile(_of_its_own(self._function), fullgraph=True, **self._options)
+            return self._run(*args)
         except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
-            result = function(*args)  # an error of the function itself is raised here, as it is
+            result = self._function(*args)  # an error of the function itself is raised here, as it is
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"torch.compile failed ({first_line}); random transforms run eagerly.", stacklevel=2)
-            cache[:] = [function]
+            warnings.warn(f"torch.compile failed ({first_line}); random transforms run eagerly.", stacklevel=3)
+            self._run = self._function
             return result
 
-    return call
+
+class Pass:
+    """``function(data, u, strength)``, compiled where ``_compiler_wanted``, for whole batches and groups of images."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._whole = Compiled(function)
+        self._results: dict[Any, Any] = {}
+        self._writers: dict[Any, Compiled] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        wanted = not torch.compiler.is_compiling() and _compiler_wanted(args)
+        return self._whole(*args) if wanted else self._function(*args)
+
+    def results(self, data: Any, u: Any, strength: Any) -> Any:
+        """What comes out for data of these shapes, as tensors without a row."""
+        key = _shapes(data)
+        if key not in self._results:
+            with torch.no_grad():
+                one = self._function(_rows(data, slice(1)), u[:1], strength)
+            self._results[key] = keras.tree.map_structure(_without_rows, one)
+        return self._results[key]
+
+    def writer(self, data: Any) -> Callable[..., None] | None:
+        """``write(targets, data, u, strength)``, which puts what comes out for data of these shapes into tensors: no
+        copy, no new memory. None if there are programs for many shapes already: a single one then does for all others.
+        """
+        key = _shapes(data)
+        if key not in self._writers and len(self._writers) < SHAPES:
+            self._writers[key] = Compiled(self._write, dynamic=False, options=ONE_THREAD)
+        return self._writers.get(key)
+
+    def _write(self, targets: list[Any], *args: Any) -> None:
+        for target, result in zip(targets, keras.tree.flatten(self._function(*args))):
+            target.copy_(result)
+
+
+def _shapes(data: Any) -> Any:
+    return tuple((x.shape[1:], x.dtype) for x in keras.tree.flatten(data))
+
+
+def _rows(data: Any, here: slice) -> Any:
+    """These rows of all tensors of a nested dict."""
+    return {name: _rows(x, here) for name, x in data.items()} if isinstance(data, dict) else data[here]
+
+
+def _without_rows(x: Any) -> Any:
+    return torch.empty_strided((0, *x.shape[1:]), x.stride(), dtype=x.dtype, device=x.device)
+
+
+compiled = Pass
