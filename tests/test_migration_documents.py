@@ -103,7 +103,7 @@ def nine(**arguments):
     images = X.reshape(-1, 1, 8, 8).astype("float32")
     generator = ImageDataGenerator(**arguments, data_format="channels_first")
     generator.fit(images[:300])
-    for x, y in generator.flow(images, Y, batch_size=9, shuffle=False):
+    for x, y in generator.flow(images, Y, batch_size=9, shuffle=False, seed=1):
         assert x.shape == (9, 1, 8, 8)
         np.testing.assert_array_equal(y, Y[:9])
         return x, images[:9]

@@ -39,11 +39,20 @@ ranges = st.fixed_dictionaries(
 
 @contextlib.contextmanager
 def compiled_from(values, at_once=1):
-    """Batches of so many values take the compiled pass, about so many ``at_once``."""
+    """Batches of so many values take the compiled pass, about so many ``at_once``; on torch its compiler reads the code
+    and makes none, which would take seconds for each program.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transform, "COMPILED_VALUES", values)
+        patch.setattr(pull, "compiles", lambda size: size >= values)
         patch.setattr(transform, "GROUP_VALUES", at_once)
+        if BACKEND == "torch":
+            import torch
+
+            compile_ = torch.compile
+            patch.setattr(torch, "compile", lambda function, **_: compile_(function, backend="eager", fullgraph=True))
+        pull._compiled.cache_clear()
         yield
+        pull._compiled.cache_clear()
 
 
 def random_image(rng, shape, low=0, high=255):
@@ -155,7 +164,7 @@ def test_the_compiled_pass_gives_the_same(fill_mode, order, dtype, low, high):
         drawn = [generator.get_random_transform(images.shape[1:]) for _ in images]
         drawn[0] |= coordinates.STILL  # one that only flips
         with compiled_from(0, 4 * images[0].size):  # the second group of four has two images
-            assert transform.runs_compiled(images.astype("float32"), drawn) is (BACKEND != "torch")
+            assert transform.runs_compiled(images.astype("float32"), drawn)
             compiled = transform.transform_batch(images, drawn, "float32", **generator._settings())
         singles = [generator.apply_transform(image.astype("float32"), d) for image, d in zip(images, drawn)]
         np.testing.assert_allclose(compiled, singles, rtol=1e-6, atol=1e-4)
@@ -197,10 +206,27 @@ def test_memory_is_used_again_and_aligned():
     assert all(memory.array("a", (n,), "uint8").ctypes.data % 64 == 0 for n in (1, 100, 10_000))
 
 
-def test_nothing_is_compiled_in_a_worker_process(monkeypatch):
-    assert pull.is_available() is (BACKEND != "torch")
+def test_nothing_is_compiled_for_little_or_in_a_worker_process(monkeypatch):
+    assert pull.compiles(1 << 22)
+    assert pull.compiles((1 << 22) - 1) is (BACKEND != "torch")
+    assert not pull.compiles((1 << 17) - 1)
     monkeypatch.setattr(pull.multiprocessing, "parent_process", object)
-    assert not pull.is_available()
+    assert not pull.compiles(1 << 22)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="on the others it is made all the time")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")  # torch's compiler imports torch's own
+def test_the_code_that_torch_makes_gives_the_same(monkeypatch):
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")
+    arguments = {"rotation_range": 90, "zoom_range": 0.4, "channel_shift_range": 40, "brightness_range": (0.5, 1.5)}
+    generator = knl.ImageDataGenerator(**arguments, fill_mode="reflect")
+    images = np.random.default_rng(2).integers(0, 256, (5, 8, 11, 3), dtype="uint8")
+    drawn = [generator.get_random_transform(images.shape[1:], seed=seed) for seed in range(5)]
+    pull._compiled.cache_clear()
+    compiled = transform.transform_batch(images, drawn, "float32", **generator._settings())
+    singles = [generator.apply_transform(image.astype("float32"), d) for image, d in zip(images, drawn)]
+    np.testing.assert_array_equal(compiled, singles)
+    assert pull._compiled.cache_info().misses == 1
 
 
 def test_images_of_one_row_or_column_take_the_compiled_pass_too():

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
+    COMPILE_FROM,
     add_words,
     changed_some,
     dtype_name,
@@ -237,10 +238,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 
-def compiles_on_host() -> bool:
-    """Whether JAX has the CPU among its devices."""
+def compiles_on_host(values: int) -> bool:
+    """Whether ``compiled_on_host`` works, and is worth while for batches of so many values."""
     try:
-        return bool(jax.local_devices(backend="cpu"))
+        return values >= COMPILE_FROM and bool(jax.local_devices(backend="cpu"))
     except RuntimeError:  # JAX_PLATFORMS names others
         return False
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
+    COMPILE_FROM,
     add_words,
     changed_some,
     dtype_name,
@@ -320,9 +321,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def compiles_on_host() -> bool:
-    """Whether XLA can compile for the CPU."""
-    return xla_works()
+def compiles_on_host(values: int) -> bool:
+    """Whether ``compiled_on_host`` works, and is worth while for batches of so many values."""
+    return values >= COMPILE_FROM and xla_works()
 
 
 def compiled_on_host(function: Callable[..., Any]) -> Callable[..., list[np.ndarray]]:

@@ -9,7 +9,14 @@ import keras
 import torch
 
 from keras_norm_layers.kernels import numpy_words
-from keras_norm_layers.kernels._torch_passes import compiled, groups, in_groups, new_like  # noqa: F401 - of the namespace
+from keras_norm_layers.kernels._torch_passes import (  # noqa: F401 - of the namespace
+    compiled,
+    compiled_on_host,
+    compiles_on_host,
+    groups,
+    in_groups,
+    new_like,
+)
 
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
@@ -478,11 +485,6 @@ def replica_number(like: Any = None) -> Any:
     """Rank of this process in ``torch.distributed``; 0 without it."""
     distributed = torch.distributed
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def compiles_on_host() -> bool:
-    """False: ``torch.compile`` takes many seconds."""
-    return False
 
 
 def read_planes(planes: Any, places: Any, mirrored: bool) -> Any:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 
 from keras_norm_layers.kernels import memory
@@ -60,7 +61,7 @@ def groups(images: Any) -> list[int]:
     apart = images.device.type == "cpu" and count > size and _SHAPES_DECIDE is not None
     if not apart or images.requires_grad or torch.compiler.is_compiling():
         return []
-    return [*range(0, count - size, size), count - size] if _compiler_wanted(images) else []
+    return [*range(0, count - size, size), count - size] if compiler_wanted("cpu", images.numel()) else []
 
 
 def _group_size(images: Any) -> int:
@@ -91,19 +92,23 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) ->
     return whole
 
 
-def _compiler_wanted(args: Any) -> bool:
-    """The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": for large batches,
-    on a CPU where there is a compiler for it.
+def compiler_wanted(device: str, values: int) -> bool:
+    """Whether to compile for batches of so many values on a type of device.
+
+    The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": for large batches, on
+    a CPU where there is a compiler for it.
     """
     wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
     if wish != "auto":
         return wish == "1"
+    large = values >= COMPILE_FROM.get(device, COMPILE_ELSEWHERE_FROM)
+    return large and (device != "cpu" or _cpu_compiles())
+
+
+def _worth_compiling(args: Any) -> bool:
     tensors = [leaf for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)]
     largest = max(tensors, key=torch.Tensor.numel)
-    device = largest.device.type
-    if largest.numel() < COMPILE_FROM.get(device, COMPILE_ELSEWHERE_FROM):
-        return False
-    return device != "cpu" or _cpu_compiles()
+    return compiler_wanted(largest.device.type, largest.numel())
 
 
 @functools.cache
@@ -146,8 +151,24 @@ class Compiled:
             return result
 
 
+def compiles_on_host(values: int) -> bool:
+    """Whether ``compiled_on_host`` is worth while for batches of so many values."""
+    return _SHAPES_DECIDE is not None and compiler_wanted("cpu", values)
+
+
+def compiled_on_host(function: Callable[..., Any]) -> Callable[..., list[np.ndarray]]:
+    """``function`` compiled for one thread of the CPU: NumPy in, NumPy out."""
+    program = Compiled(function, dynamic=False, options=ONE_THREAD)
+
+    def call(*arrays: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [result.numpy() for result in program(*map(torch.from_numpy, arrays))]
+
+    return call
+
+
 class Pass:
-    """``function(data, u, strength)``, compiled where ``_compiler_wanted``, for whole batches and groups of images."""
+    """``function(data, u, strength)``, compiled where ``compiler_wanted``, for whole batches and groups of images."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -156,7 +177,7 @@ class Pass:
         self._writers: dict[Any, Compiled] = {}
 
     def __call__(self, *args: Any) -> Any:
-        wanted = not torch.compiler.is_compiling() and _compiler_wanted(args)
+        wanted = not torch.compiler.is_compiling() and _worth_compiling(args)
         return self._whole(*args) if wanted else self._function(*args)
 
     def results(self, data: Any, u: Any, strength: Any) -> Any:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+COMPILE_FROM = 1 << 17  # a batch of fewer values on the host is done before the compiler has started
 read_planes = None  # see ``pull.plane_reader``: here a compiled pass reads
 
 

@@ -39,8 +39,9 @@ def fold(xp: Any, place: Any, size: int, fill_mode: str) -> Any:
         place = xp.where(place < 0.0, below, xp.where(place > last, inside, place))
     elif fill_mode == "reflect" and size > 1:
         period = 2.0 * size
-        low = place + period * xp.floor(-place / period)
-        high = place - period * xp.floor(place / period)
+        # Near a whole number of periods a quotient may be rounded either way: both lead to the first pixel.
+        whole = period * xp.floor(xp.abs(place) * (1.0 / period))
+        low, high = place + whole, place - whole
         low = xp.where(low < -size, low + period, -low - 1.0)
         high = xp.where(high >= size, period - high - 1.0, high)
         place = xp.where(place < 0.0, low, xp.where(place > last, high, place))
@@ -53,18 +54,20 @@ def program(height: int, width: int, fill_mode: str, order: int, shifts: bool, b
     The function it returns takes images (N, H, W, C), uint8 or float32, and ``numbers`` (N, 2 H + 2 W + 3), float64:
     the coordinate y of an output pixel as a part of its row (H) and one of its column (W), to be added; x in the same
     way; cval, shift, factor. Both begin at multiples of 64 bytes. It gives float32 (N, H, W, C), which may not be
-    written to, and (N,): whether an image is done. It is not if it has values outside [0, 255] and a brightness: its
-    stretch to 8 bits is left to NumPy, for compilers divide as they please.
+    written to and may lie in planes, and (N,): whether an image is done. It is not if it has values outside [0, 255]
+    and a brightness: its stretch to 8 bits is left to NumPy, for compilers divide as they please.
     """
     return _compiled(keras.backend.backend(), height, width, fill_mode, order, shifts, brightens)
 
 
-def is_available() -> bool:
-    """True where ``program`` works: on TensorFlow with XLA, and on JAX if it has the CPU among its devices.
+def compiles(values: int) -> bool:
+    """Whether ``program`` works, and is worth while for batches of so many values: on TensorFlow with XLA, on JAX if it
+    has the CPU among its devices, on torch with a C++ compiler.
 
     Not in a process that another one started to work for it: there these libraries may hang.
     """
-    return multiprocessing.parent_process() is None and namespace_named(keras.backend.backend()).compiles_on_host()
+    here = namespace_named(keras.backend.backend())
+    return multiprocessing.parent_process() is None and here.compiles_on_host(values)
 
 
 def plane_reader() -> Callable[..., np.ndarray] | None:
@@ -112,10 +115,18 @@ def _read(xp: Any, images: Any, y: Any, x: Any, size: tuple[int, int], fill_mode
         rows, columns = (xp.cast(xp.floor(place + 0.5), "int32") for place in (y, x))
         return xp.cast(xp.read_pixels(images, rows, columns), "float32")
     row, column = (xp.minimum(xp.floor(place), max(n - 2.0, 0.0)) for place, n in ((y, height), (x, width)))
-    down, right = (y - row)[..., None], (x - column)[..., None]
+    down, right = y - row, x - column
     corners = xp.read_squares(
         images, xp.cast(row, "int32"), xp.cast(column, "int32"), min(1, height - 1), min(1, width - 1)
     )
+    if not isinstance(corners[0], list):
+        return _between(xp, corners, down[..., None], right[..., None])
+    planes = [_between(xp, four, down, right) for four in zip(*corners)]  # a channel each
+    return xp.transpose(xp.stack(planes, 1), (0, 2, 3, 1))
+
+
+def _between(xp: Any, corners: Any, down: Any, right: Any) -> Any:
+    """Bilinear readings between four pixels."""
     here, beside, below, across = (xp.cast(corner, "float64") for corner in corners)
     upper, lower = here + right * (beside - here), below + right * (across - below)
     return xp.cast(upper + down * (lower - upper), "float32")
