@@ -110,7 +110,7 @@ def test_torch_compile_reads_the_pass_as_one_graph(name, monkeypatch):
 
     def without_code(function, **options):  # reading is what may fail; to make code of it takes minutes
         read.append(options)
-        return compile(function, backend="eager", **options)
+        return compile(function, backend="aot_eager", **options)
 
     monkeypatch.setattr(torch, "compile", without_code)
     monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "1")

@@ -159,15 +159,45 @@ def test_new_memory_has_the_order_of_the_axes(axes, dtype, huge, passes, monkeyp
     ],
 )
 def test_when_the_compiler_is_asked_for(wish, values, compiler, wanted, passes, monkeypatch):
-    import torch
-
     monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE", raising=False)
     if wish:
         monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", wish)
     passes._cpu_compiles.cache_clear()
     monkeypatch.setattr(passes.shutil, "which", lambda name: name if compiler else None)
-    assert passes._compiler_wanted(({"images": torch.zeros(()).expand(values)},)) is wanted
+    assert passes.compiler_wanted("cpu", values) is wanted
+    assert passes.compiler_wanted("cpu", values, gains=False) is (wish == "1")  # eager code would be faster
+    assert passes.compiler_wanted("cuda", values, gains=False) is (wish == "1" or (wish is None and values > 1 << 20))
     passes._cpu_compiles.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("step", "gains"),
+    [
+        (lambda: knl.RandomRotation(0.1), True),
+        (lambda: knl.RandomRotation(0.1, interpolation="nearest"), True),
+        (lambda: knl.RandomFlip(), False),
+        (lambda: knl.RandomCrop(8, 8), False),
+        (lambda: knl.RandomCrop(30, 30), True),  # enlarges
+        (lambda: knl.RandomBrightness(0.1), False),
+        (lambda: knl.RandomHue(0.1), True),
+        (lambda: knl.Equalization(), False),
+        (lambda: knl.OneOf([knl.RandomRotation(0.1), knl.RandomFlip()]), True),
+        (lambda: knl.RandAugment(), False),  # it would do for all images what is chosen for few
+        (lambda: knl.AugMix(), False),
+    ],
+)
+def test_what_is_compiled_on_a_cpu(step, gains, passes, compiles, monkeypatch):
+    import torch
+
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compiled.append(function) or function)
+    monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE")
+    monkeypatch.setattr(passes, "_cpu_compiles", lambda: True)
+    monkeypatch.setitem(passes.COMPILE_FROM, "cpu", 1)
+    images = data(3)["images"]
+    for data_format, batch in (("channels_last", images), ("channels_first", images.transpose(0, 3, 1, 2))):
+        knl.Augment([step()], data_format=data_format, seed=1)(batch, training=True)
+    assert len(compiled) == 2 * gains
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "int16"])

@@ -32,10 +32,14 @@ def asarray(x: Any, dtype: str | None = None) -> Any:
     return x if dtype is None else cast(x, dtype)
 
 
-@torch.compiler.assume_constant_result
 def constant(make: Callable[..., Any], *args: Any) -> Any:
-    """The NumPy array that ``make(*args)`` gives, as a tensor: a constant of a compiled program."""
-    return asarray(make(*args))
+    """The NumPy array of float32 that ``make(*args)`` gives, as a tensor: a constant of a compiled program."""
+    return asarray(torch.tensor(_numbers(make, *args)) if fuses() else make(*args))
+
+
+@torch.compiler.assume_constant_result
+def _numbers(make: Callable[..., Any], *args: Any) -> list[Any]:
+    return make(*args).tolist()  # numbers: the compiler refuses a program with two tensors from one function
 
 
 def cast(x: Any, dtype: str) -> Any:

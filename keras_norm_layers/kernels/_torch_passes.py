@@ -50,8 +50,9 @@ def new_like(x: Any, rows: int | None = None) -> Any:
     return new.permute(*(order.index(axis) for axis in range(x.ndim)))
 
 
-def groups(images: Any) -> list[int]:
-    """Where groups of images begin that are worth a pass each; none, if all are to be done at once.
+def groups(images: Any, gains: bool) -> list[int]:
+    """Where groups of images begin that are worth a pass each; none, if all are to be done at once. ``gains``: whether
+    compiled code is the faster one on a CPU.
 
     Compiled on a CPU: what lies between the steps of a pass then stays in the cache, where eager code would spend the
     gain on its many small steps. All groups are of one size, so that one compiled program serves them; the last one may
@@ -61,7 +62,7 @@ def groups(images: Any) -> list[int]:
     apart = images.device.type == "cpu" and count > size and _SHAPES_DECIDE is not None
     if not apart or images.requires_grad or torch.compiler.is_compiling():
         return []
-    return [*range(0, count - size, size), count - size] if compiler_wanted("cpu", images.numel()) else []
+    return [*range(0, count - size, size), count - size] if compiler_wanted("cpu", images.numel(), gains) else []
 
 
 def _group_size(images: Any) -> int:
@@ -92,23 +93,17 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) ->
     return whole
 
 
-def compiler_wanted(device: str, values: int) -> bool:
+def compiler_wanted(device: str, values: int, gains: bool = True) -> bool:
     """Whether to compile for batches of so many values on a type of device.
 
     The environment variable KERAS_NORM_LAYERS_TORCH_COMPILE says "1", "0" or, by default, "auto": for large batches, on
-    a CPU where there is a compiler for it.
+    a CPU where compiled code ``gains`` and there is a compiler for it.
     """
     wish = os.environ.get("KERAS_NORM_LAYERS_TORCH_COMPILE", "auto")
     if wish != "auto":
         return wish == "1"
     large = values >= COMPILE_FROM.get(device, COMPILE_ELSEWHERE_FROM)
-    return large and (device != "cpu" or _cpu_compiles())
-
-
-def _worth_compiling(args: Any) -> bool:
-    tensors = [leaf for leaf in keras.tree.flatten(args) if isinstance(leaf, torch.Tensor)]
-    largest = max(tensors, key=torch.Tensor.numel)
-    return compiler_wanted(largest.device.type, largest.numel())
+    return large and (device != "cpu" or (gains and _cpu_compiles()))
 
 
 @functools.cache
@@ -170,15 +165,18 @@ def compiled_on_host(function: Callable[..., Any]) -> Callable[..., list[np.ndar
 class Pass:
     """``function(data, u, strength)``, compiled where ``compiler_wanted``, for whole batches and groups of images."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], gains: bool) -> None:
         self._function = function
+        self._gains = gains
         self._whole = Compiled(function)
         self._results: dict[Any, Any] = {}
         self._writers: dict[Any, Compiled] = {}
 
-    def __call__(self, *args: Any) -> Any:
-        wanted = not torch.compiler.is_compiling() and _worth_compiling(args)
-        return self._whole(*args) if wanted else self._function(*args)
+    def __call__(self, data: Any, u: Any, strength: Any) -> Any:
+        images = data["images"]
+        wanted = compiler_wanted(images.device.type, images.numel(), self._gains)
+        run = self._whole if wanted and not torch.compiler.is_compiling() else self._function
+        return run(data, u, strength)
 
     def results(self, data: Any, u: Any, strength: Any) -> Any:
         """What comes out for data of these shapes, as tensors without a row."""

@@ -20,7 +20,7 @@ def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
     return a * of_a + b * of_b
 
 
-def groups(images: Any) -> list[int]:
+def groups(images: Any, gains: bool) -> list[int]:
     """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
     return []
 

@@ -348,16 +348,18 @@ class RandomLayer(PreprocessingLayer):
             result = self._at_inference(tensors)
             return {target: result.get(target, data[target]) for target in data}
         xp = backend.namespace(images)
-        starts = xp.groups(images) if self.plan.by_image and len(images.shape) > 3 else []
+        shape = targets.move_channels_last(tuple(images.shape), self.data_format == "channels_first")
+        gains = self.plan.gains_compiled(*shape[-3:-1])
+        starts = xp.groups(images, gains) if self.plan.by_image and len(images.shape) > 3 else []
         if starts and name == "fresh":
             name, numbers = "given", threefry.uniform(numbers, xp.shape(images)[0], self.plan.slots)
         # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to
         # tensors of unknown rank, and could not trace it.
         ranks = {target: len(value.shape) for target, value in tensors.items() if target != "bounding_boxes"}
-        key = f"{name} {backend.framework(images)} {sorted(ranks.items())}"
+        key = f"{name} {backend.framework(images)} {sorted(ranks.items())} {gains}"
         if key not in self._programs:
             function = self._transform_fresh if name == "fresh" else self._transform
-            self._programs[key] = xp.compiled(function)
+            self._programs[key] = xp.compiled(function, gains)
         run, strength = self._programs[key], self._strength(images)
         result = xp.in_groups(run, starts, tensors, numbers, strength) if starts else run(tensors, numbers, strength)
         return {target: result.get(target, data[target]) for target in data}

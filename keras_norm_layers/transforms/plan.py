@@ -128,6 +128,7 @@ class Plan:
         self.moves, self.mixes, self.blends = ("geometry" in kinds, "mix" in kinds, "blend" in kinds)
         self.bends = any(getattr(transform, "bends", False) for transform in self.acting)
         self.resizes = any(getattr(transform, "resizes", False) for transform in self.acting)
+        self._gains: dict[tuple[int | None, int | None], bool] = {}
         # Whether what happens to an image depends on its own row of the draw alone.
         self.by_image = not self.mixes and not any(transform.same_on_batch for transform in self.transforms)
         self._check()
@@ -163,6 +164,17 @@ class Plan:
     def output_size(self, size: tuple[Any, Any]) -> tuple[Any, Any]:
         """Height and width of what comes out."""
         return self.stages(size)[-1].out()
+
+    def gains_compiled(self, height: int | None, width: int | None) -> bool:
+        """Whether eager code on a CPU is slower than compiled code, which keeps values from going through memory at
+        each step, but does for all images what is chosen for few.
+        """
+        size = (height, width)
+        if size not in self._gains:
+            much = any(item.kind in ("pixel", "mix", "blend") and not item.costly for item in self.acting)
+            reads = any(not stage.resampling.exact for stage in self.stages(size))
+            self._gains[size] = (much or reads) and not any(node.seldom for node in self.layout.nodes)
+        return self._gains[size]
 
     def forward(self, stage: Stage, parameters: Parameters, maps: int | None = None) -> Any:
         """The product of the stage's (first ``maps``) maps, (N, 3, 3), from input to output."""
