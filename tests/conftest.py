@@ -163,7 +163,7 @@ def uncompiled(monkeypatch):
 
         from keras_norm_layers.kernels import _jax, threefry
 
-        monkeypatch.setattr(_jax, "compiled", quickly_compiled)
+        monkeypatch.setattr(_jax, "compiled", lambda function, gains=True: quickly_compiled(function))
         monkeypatch.setattr(threefry, "uniform", uniform_as_one_program(threefry.uniform))
         jax.config.update("jax_disable_most_optimizations", True)  # single operations, and what Keras compiles
         yield

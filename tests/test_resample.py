@@ -68,8 +68,8 @@ def light(request):
 
 @functools.cache
 def program(*options, **more):
-    def run(images, inverse, displacement):
-        return resample.warp(images, inverse, *options, displacement=displacement, **more)
+    def run(data, inverse, displacement):
+        return resample.warp(data["images"], inverse, *options, displacement=displacement, **more)
 
     return backend.namespace(None).compiled(run)
 
@@ -80,7 +80,7 @@ def warped(images, inverses, interpolation, mode, fill=0.0, compiled=BACKEND == 
     images, inverses = xp.asarray(images), xp.asarray(inverses)
     displacement = None if displacement is None else xp.asarray(displacement)
     if compiled:
-        return to_numpy(program(interpolation, mode, fill, **more)(images, inverses, displacement))
+        return to_numpy(program(interpolation, mode, fill, **more)({"images": images}, inverses, displacement))
     return to_numpy(resample.warp(images, inverses, interpolation, mode, fill, displacement=displacement, **more))
 
 

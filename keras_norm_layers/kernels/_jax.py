@@ -233,7 +233,7 @@ def _varies_along(x: Any) -> Any:
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", ())
 
 
-def compiled(function: Callable[..., Any], gains: bool) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], gains: bool = True) -> Callable[..., Any]:
     """``function`` under ``jax.jit``: inlined where the caller is compiled itself."""
     return jax.jit(function)
 

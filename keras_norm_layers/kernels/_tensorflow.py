@@ -305,7 +305,7 @@ def xla_works() -> bool:
     return _xla_works
 
 
-def compiled(function: Callable[..., Any], gains: bool) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], gains: bool = True) -> Callable[..., Any]:
     """``function`` compiled by XLA (a plain graph where XLA is missing); traced anew for each set of shapes."""
     cache: list[Callable[..., Any]] = []
 

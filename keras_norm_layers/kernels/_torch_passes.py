@@ -140,8 +140,8 @@ class Compiled:
             return self._run(*args)
         except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
             result = self._function(*args)  # an error of the function itself is raised here, as it is
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"torch.compile failed ({first_line}); random transforms run eagerly.", stacklevel=3)
+            said = " ".join(str(error).splitlines()[:2]) or type(error).__name__  # who failed, and at what
+            warnings.warn(f"torch.compile failed ({said}); random transforms run eagerly.", stacklevel=3)
             self._run = self._function
             return result
 
@@ -165,7 +165,7 @@ def compiled_on_host(function: Callable[..., Any]) -> Callable[..., list[np.ndar
 class Pass:
     """``function(data, u, strength)``, compiled where ``compiler_wanted``, for whole batches and groups of images."""
 
-    def __init__(self, function: Callable[..., Any], gains: bool) -> None:
+    def __init__(self, function: Callable[..., Any], gains: bool = True) -> None:
         self._function = function
         self._gains = gains
         self._whole = Compiled(function)

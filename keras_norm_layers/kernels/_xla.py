@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -44,17 +46,27 @@ def changed_some(changes: list[Any], images: Any, cond: Callable[..., Any], map_
     """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
     they are elsewhere, computed image by image and only where it is asked for.
 
-    ``changes`` are (gate, values, change); ``values`` are tensors (N, ...). ``cond`` and ``map_`` are the library's.
+    ``changes`` are (gate, values, change, light); ``values`` are tensors (N, ...). Neighbours that are ``light`` are
+    made together where one of them is asked for: XLA copies the image at each question. ``cond`` and ``map_`` are the
+    library's.
     """
+    together = [list(found) for _, found in itertools.groupby(range(len(changes)), lambda i: changes[i][3] or -1 - i)]
+
+    def change(image: Any, drawn: Any, numbers: list[int]) -> Any:
+        batch = image[None]
+        for i in numbers:
+            batch = changes[i][2]({name: value[None] for name, value in drawn[i][1].items()}, batch)
+        return batch[0]
 
     def one(given: Any) -> Any:
         image, drawn = given
-        for (open_, values), (_, _, change) in zip(drawn, changes):
-            batch = {name: value[None] for name, value in values.items()}
-            changed = functools.partial(
-                lambda image, batch, change: change(batch, image[None])[0], image, batch, change
+        for numbers in together:
+            open_ = functools.reduce(operator.or_, [drawn[i][0] > 0.5 for i in numbers])
+            image = cond(
+                open_,
+                functools.partial(change, image, drawn, numbers),
+                functools.partial(lambda image: image, image),
             )
-            image = cond(open_ > 0.5, changed, functools.partial(lambda image: image, image))
         return image
 
-    return map_(one, (images, [(gate, dict(values)) for gate, values, _ in changes]))
+    return map_(one, (images, [(gate, dict(values)) for gate, values, _, _ in changes]))

@@ -1,0 +1,145 @@
+"""Reading pixels on torch: by indices for its compiler, by its own kernels in eager code, by slices where pixels move
+as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+# From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
+COPY_FROM = 1 << 10
+EXACT = 1e-5  # so far a sine may be from 0 or 1 in a turn by quarters
+
+
+def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
+    """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
+    n, height, width, channels = images.shape
+    numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
+    if not torch.compiler.is_compiling():  # rows of a table: torch's fastest way to read many of them
+        places = (numbers * height + rows) * width + columns
+        return torch.nn.functional.embedding(places, images.reshape(n * height * width, channels))
+    planes = read_each(images, [(rows, columns)])[0]
+    return torch.stack(planes, 1).permute(0, 2, 3, 1).to(images.dtype)
+
+
+def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
+    """The pixels at several places (rows, columns), each as ``read_pixels`` gives them; while the compiler reads, each
+    as a list of its channels (N, H, W): along a row of one channel it vectorizes, over three it does not.
+    """
+    if not torch.compiler.is_compiling():
+        return [read_pixels(images, rows, columns) for rows, columns in places]
+    _, height, width, _ = images.shape
+    # The clamp keeps what came from NaN inside.
+    return _gathered(images, [(rows * width + columns).clamp(0, height * width - 1) for rows, columns in places])
+
+
+def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_each``."""
+    _, height, width, _ = images.shape
+    if not torch.compiler.is_compiling():
+        return read_each(images, [(rows + down, columns + across) for down in (0, below) for across in (0, right)])
+    down = below * width
+    corner = (rows * width + columns).clamp(0, height * width - 1 - down - right)
+    return _gathered(images, [corner + step for step in (0, right, down, down + right)])
+
+
+def _gathered(images: Any, places: list[Any]) -> list[Any]:
+    """The channels of the pixels with these numbers (N, H, W) in their image: a list of lists, for the compiler."""
+    n, height, width, channels = images.shape
+    numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
+    read = torch.ops.aten._unsafe_index  # without a check of each index the compiler vectorizes
+    if images.dtype != torch.uint8 or images.device.type != "cpu" or not 1 < channels <= 4:
+        flat = images.reshape(n, height * width, channels)
+        return [[read(flat[..., i], [numbers, place]) for i in range(channels)] for place in places]
+    # The bytes of a pixel as one word: on a CPU an index costs more than all the arithmetic.
+    words = _words(images).reshape(n, height * width)
+    pixels = [read(words, [numbers, place]) for place in places]
+    return [[(pixel >> (8 * i)) & 255 for i in range(channels)] for pixel in pixels]
+
+
+def _words(images: Any) -> Any:
+    """The channels of each pixel, bytes (N, H, W, C), in one int32 (N, H, W), the first one lowest."""
+    halves = []
+    for half in images.tensor_split(2, dim=1):
+        bytes_ = half.to(torch.int32)
+        word = bytes_[..., 0]
+        for i in range(1, images.shape[-1]):
+            word = word | (bytes_[..., i] << (8 * i))
+        halves.append(word)
+    # The compiler writes to memory what is put together; else it would put each word together where it is read.
+    return torch.cat(halves, 1)
+
+
+def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) -> Any:
+    """Bilinear reading of (N, H, W, C) images at coordinates (N, H, W) counted from the border: torch's own kernel."""
+    _, height, width, _ = images.shape
+    return _sample(images, torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], -1), fill_mode, fill_value)
+
+
+def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode: str, fill_value: float) -> Any:
+    """The same at the places to which affine maps (N, 3, 3), centred and in pixels, bring an output of size
+    ``outside``.
+    """
+    _, height, width, _ = images.shape
+    # Torch counts from -1 to 1, border to border. A row and a column of products, and one sum for each pixel.
+    m = inverse[:, :2] * torch.tensor([[2.0 / width], [2.0 / height]], device=inverse.device)
+    y, x = (torch.arange(n, dtype=torch.float32, device=inverse.device) - 0.5 * (n - 1) for n in outside)
+    grid = x[None, None, :, None] * m[:, None, None, :, 0]
+    grid = grid + (y[None, :, None, None] * m[:, None, None, :, 1] + m[:, None, None, :, 2])
+    return _sample(images, grid, fill_mode, fill_value)
+
+
+def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
+    padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode]
+    planes = images.permute(0, 3, 1, 2).to(torch.float32)
+    shifted = planes - fill_value if fill_mode == "constant" and fill_value != 0 else planes
+    result = torch.nn.functional.grid_sample(shifted, grid, "bilinear", padding, align_corners=False)
+    if shifted is not planes:
+        result = result + fill_value
+    return result.permute(0, 2, 3, 1)
+
+
+def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int]) -> Any:
+    """Images (N, H, W, C) seen through maps (N, 3, 3) that only mirror, turn by quarters and shift by whole pixels, or
+    None where a map does more, or looks beyond the border: slice by slice, in the speed of a copy.
+    """
+    n, *inside, channels = images.shape
+    if images.requires_grad or images.device.type != "cpu" or outside[0] * outside[1] < COPY_FROM:
+        return None
+    maps = inverse[:, :2].detach().to(torch.float64)
+    linear = torch.round(maps[:, :, :2])
+    corner = torch.tensor([(size - 1) / 2 for size in outside[::-1]], dtype=torch.float64)
+    middle = torch.tensor([(size - 1) / 2 for size in inside[::-1]], dtype=torch.float64)
+    first = middle + maps[:, :, 2] - (linear @ corner)
+    last = first + (linear @ (2.0 * corner))
+    start, end = torch.round(first), torch.round(last)
+    size = torch.tensor(inside[::-1], dtype=torch.float64)
+    fits = (torch.minimum(start, end) >= 0.0).all() and (torch.maximum(start, end) < size).all()
+    exact = (maps[:, :, :2] - linear).abs().max() < EXACT and (first - start).abs().max() < 100 * EXACT
+    if not n or not (fits and exact) or (linear.abs().sum(2) != 1).any() or (linear.abs().sum(1) != 1).any():
+        return None
+    result = torch.empty((n, *outside, channels), dtype=images.dtype)
+    turned = linear[:, 0, 0] == 0.0
+    lowest, highest = torch.minimum(start, end).to(torch.int64), torch.maximum(start, end).to(torch.int64) + 1
+    for image, out, (x, y), (to_x, to_y), turn, (left, up) in zip(
+        images, result, lowest.tolist(), highest.tolist(), turned.tolist(), (start > end).tolist()
+    ):
+        part = image[y:to_y, x:to_x]
+        axes = [axis for axis, back in ((0, up), (1, left)) if back]
+        part = part.flip(axes) if axes else part
+        out.copy_(part.transpose(0, 1) if turn else part)
+    return result
+
+
+def read_planes(planes: Any, places: Any, mirrored: bool) -> Any:
+    """Bilinear readings of planes (C, H, W), by one thread: (C, h, w). All arrays are NumPy's, float64.
+
+    ``places`` (2, h, w) are x and y, counted from -1 to 1, border to border. Beyond it lies its last pixel, or the
+    image ``mirrored``.
+    """
+    source, grid = torch.from_numpy(planes)[None], torch.from_numpy(places).permute(1, 2, 0)[None]
+    with torch.no_grad():
+        beyond = "reflection" if mirrored else "border"
+        return torch.nn.functional.grid_sample(source, grid, "bilinear", beyond, align_corners=False)[0].numpy()
