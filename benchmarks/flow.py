@@ -3,8 +3,8 @@
 Same arguments, same seed, so the same transformations: rotation, two shifts, shear, zoom, flip, channel shift and
 brightness (eight steps), for images 224 x 224 x 3 in batches of 32; and the same with featurewise and samplewise
 normalization. The first batches are compared before anything is timed. Epochs are taken in turns; the ratio is the
-median over the turns. On TensorFlow and JAX ours is one compiled pass, on torch NumPy with torch's ``grid_sample``;
-Keras's is SciPy and Pillow everywhere. Run ``python benchmarks/flow.py`` (5 minutes); writes ``results/flow.json``.
+median over the turns. Ours is one compiled pass; Keras's is SciPy and Pillow everywhere.
+Run ``python benchmarks/flow.py`` (5 minutes); writes ``results/flow.json``.
 """
 
 from __future__ import annotations

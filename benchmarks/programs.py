@@ -12,6 +12,8 @@ from typing import Any
 
 Call = Callable[[], Any]
 KINDS = {"tensorflow": ("graph", "XLA"), "jax": ("jit", "eager"), "torch": ("eager", "torch.compile")}
+AS_IT_COMES = {"tensorflow": "graph", "jax": "jit", "torch": "as it comes"}  # there the package decides
+TORCH_COMPILE = {"eager": "0", "torch.compile": "1", "as it comes": "auto"}
 
 
 def program(kind: str, layer: Any, x: Any) -> Call:
@@ -21,7 +23,7 @@ def program(kind: str, layer: Any, x: Any) -> Call:
     if kind == "jit":
         return _jax_jit(layer, x)
     if os.environ["KERAS_BACKEND"] == "torch":
-        return _torch(layer, x, kind == "torch.compile")
+        return _torch(layer, x, TORCH_COMPILE[kind])
     return lambda: _float(layer(x, training=True))
 
 
@@ -59,12 +61,12 @@ def jax_program(layer: Any, x: Any) -> tuple[Call, Any, list[Any]]:
     return call, function, start
 
 
-def _torch(layer: Any, x: Any, compiled: bool) -> Call:
+def _torch(layer: Any, x: Any, compiled: str) -> Call:
     import torch
 
     def call() -> Any:
         # The package reads this at every call; keras.layers have no such switch.
-        os.environ["KERAS_NORM_LAYERS_TORCH_COMPILE"] = "1" if compiled else "0"
+        os.environ["KERAS_NORM_LAYERS_TORCH_COMPILE"] = compiled
         with torch.no_grad():
             return _float(layer(x, training=True))
 

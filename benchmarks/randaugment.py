@@ -20,13 +20,13 @@ ARGUMENTS: dict[str, Any] = {"value_range": (0, 255), "num_ops": 2, "factor": 0.
 
 
 def factories(backend: str, batch: int, size: int) -> dict[str, Any]:
-    """The contenders; the kind of program is the same for all but Keras's on JAX, which is eager as well."""
+    """The contenders: ours as they come; Keras's on JAX eager as well."""
     import keras
 
     import keras_norm_layers as knl
 
     x = keras.ops.convert_to_tensor(chain.images(batch, size))
-    kind = programs.KINDS[backend][0]
+    kind = programs.AS_IT_COMES[backend]
     result = {
         f"ours, RandAugment, {kind}": lambda: programs.program(kind, knl.RandAugment(**ARGUMENTS), x),
         f"ours, fixed chain, {kind}": lambda: programs.program(kind, chain.augment(), x),

@@ -88,6 +88,30 @@ def test_the_compiler_s_groups_are_the_eager_batch(passes, monkeypatch):
     assert write._run is not write._function  # which it would be had the compiler failed
 
 
+def test_of_several_threads_one_compiles(passes, monkeypatch):
+    import threading
+    import time
+
+    import torch
+
+    made = []
+
+    def slowly(function, **options):
+        made.append(function)
+        time.sleep(0.05)
+        return lambda x: x + 1
+
+    monkeypatch.setattr(torch, "compile", slowly)
+    program, found = passes.Compiled(lambda x: x), []
+    threads = [threading.Thread(target=lambda: found.append(program(1))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [2] * 4
+    assert len(made) == 1
+
+
 def test_shapes_without_a_program_of_their_own_share_one(passes, compiles, monkeypatch):
     monkeypatch.setattr(passes, "SHAPES", 2)
     monkeypatch.setattr(passes, "GROUP", 1)
@@ -198,6 +222,31 @@ def test_what_is_compiled_on_a_cpu(step, gains, passes, compiles, monkeypatch):
     for data_format, batch in (("channels_last", images), ("channels_first", images.transpose(0, 3, 1, 2))):
         knl.Augment([step()], data_format=data_format, seed=1)(batch, training=True)
     assert len(compiled) == 2 * gains
+
+
+@pytest.mark.parametrize("fill_mode", ["constant", "reflect"])
+def test_of_choices_among_many_the_resampling_is_compiled(fill_mode, passes, monkeypatch):
+    import torch
+
+    from keras_norm_layers.kernels import _torch_reading
+
+    layer = knl.RandAugment(factor=0.5, fill_mode=fill_mode, fill_value=9.0, seed=1)
+    images = data(7)["images"]
+    layer.build((None, *images.shape[1:]))
+    u = layer.draw(7)
+    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "0")
+    eager = to_numpy(layer.apply(images, u))
+    compile_, compiled = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda f, **_: compiled.append(f) or compile_(f, backend="eager"))
+    monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE")
+    monkeypatch.setattr(passes, "_cpu_compiles", lambda: True)
+    monkeypatch.setattr(passes, "GROUP", 2 * images[0].size)
+    monkeypatch.setitem(passes.COMPILE_FROM, "cpu", 1)
+    _torch_reading._warping.cache_clear()
+    for _ in range(2):
+        np.testing.assert_allclose(to_numpy(layer.apply(images, u)), eager, atol=1.01)  # posterization has steps
+        assert np.mean(np.abs(to_numpy(layer.apply(images, u)) - eager) > 1e-2) < 0.01
+    assert len(compiled) == 1
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "int16"])

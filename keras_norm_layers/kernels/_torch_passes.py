@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
 import multiprocessing
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +73,7 @@ def _group_size(images: Any) -> int:
 
 def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) -> Any:
     """``run(data, u, strength)`` by groups of images that begin at ``starts``: the same result for each image.
+    ``u`` has a row for each.
 
     One thread does all steps of a group and writes it where it belongs; threads take groups as they get done. Had each
     step threads of its own, all would wait after every step for the slowest.
@@ -132,17 +135,19 @@ class Compiled:
         self._function = function
         self._options = options
         self._run: Callable[..., Any] | None = None
+        self._starting = threading.RLock()
 
     def __call__(self, *args: Any) -> Any:
-        try:
-            if self._run is None:  # as one graph: pieces would be slower than eager code
-                self._run = torch.compile(_of_its_own(self._function), fullgraph=True, **self._options)
-            return self._run(*args)
-        except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
-            result = self._function(*args)  # an error of the function itself is raised here, as it is
-            said = " ".join(str(error).splitlines()[:2]) or type(error).__name__  # who failed, and at what
-            warnings.warn(f"torch.compile failed ({said}); random transforms run eagerly.", stacklevel=3)
-            self._run = self._function
+        # Of several threads one compiles, and the others wait for its program.
+        with self._starting if self._run is None else contextlib.nullcontext():
+            try:  # one graph: pieces would be slower than eager code
+                run = self._run or torch.compile(_of_its_own(self._function), fullgraph=True, **self._options)
+                result = run(*args)
+            except Exception as error:  # the compiler raises whatever its parts raise: no C++ compiler, no Triton, ...
+                run, result = self._function, self._function(*args)  # an error of its own is raised here, as it is
+                said = " ".join(str(error).splitlines()[:2]) or type(error).__name__  # who failed, and at what
+                warnings.warn(f"torch.compile failed ({said}); random transforms run eagerly.", stacklevel=3)
+            self._run = run
             return result
 
 

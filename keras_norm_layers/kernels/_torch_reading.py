@@ -4,9 +4,12 @@ as a whole.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
+
+from keras_norm_layers.kernels._torch_passes import Pass, groups, in_groups
 
 # From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
 COPY_FROM = 1 << 10
@@ -80,8 +83,11 @@ def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) 
 
 def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode: str, fill_value: float) -> Any:
     """The same at the places to which affine maps (N, 3, 3), centred and in pixels, bring an output of size
-    ``outside``.
+    ``outside``; large batches by the compiler, if what stands around is better not compiled.
     """
+    starts = [] if inverse.requires_grad else groups(images, gains=True)
+    if starts:
+        return in_groups(_warping(tuple(outside), fill_mode, fill_value), starts, {"images": images}, inverse, None)
     _, height, width, _ = images.shape
     # Torch counts from -1 to 1, border to border. A row and a column of products, and one sum for each pixel.
     m = inverse[:, :2] * torch.tensor([[2.0 / width], [2.0 / height]], device=inverse.device)
@@ -89,6 +95,16 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
     grid = x[None, None, :, None] * m[:, None, None, :, 0]
     grid = grid + (y[None, :, None, None] * m[:, None, None, :, 1] + m[:, None, None, :, 2])
     return _sample(images, grid, fill_mode, fill_value)
+
+
+@functools.lru_cache(maxsize=16)
+def _warping(outside: tuple[int, int], fill_mode: str, fill_value: float) -> Pass:
+    from keras_norm_layers.kernels import resample  # which stands on this module
+
+    def warp(data: Any, inverse: Any, _: Any) -> Any:
+        return resample.warp(data["images"], inverse, "bilinear", fill_mode, fill_value, size=outside)
+
+    return Pass(warp)
 
 
 def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
