@@ -42,6 +42,7 @@ FIRST = (
     "test_benchmarks",
     "test_saving",
     "test_contract",
+    "test_torch_passes",
 )
 
 

@@ -1,7 +1,7 @@
 """Memory on the host for batches: where libraries take it as it is, and used again, for new memory is costly.
 
-The system hands out new memory in pages and clears each when it is first touched: on a CPU that takes as long as half
-of a pass over the pixels. So what held a large batch is kept when the batch is gone, and serves the next one.
+The system hands out new memory in pages and clears each when it is first touched: on a CPU that takes a good part of
+the time of a pass. So what held a large batch is kept when the batch is gone, and serves the next one.
 """
 
 from __future__ import annotations
