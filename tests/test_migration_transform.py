@@ -105,6 +105,15 @@ def test_the_resampling_is_scipys_ties_included(mode, order, size, dtype, number
     np.testing.assert_allclose(result.astype("float64"), expected.astype("float64"), rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5, 7, 224, 1023])
+def test_reflection_is_right_at_whole_periods_too(size):
+    """There a quotient may be rounded to either side."""
+    pixels = np.arange(-5 * size, 5 * size)
+    expected = np.pad(np.arange(size), 5 * size, "symmetric")[: 10 * size]
+    for step in (0.0, 1e-12, -1e-12, 1e-9, -1e-9):
+        np.testing.assert_allclose(pull.fold(np, pixels + step, size, "reflect"), expected, rtol=0, atol=2e-9)
+
+
 def test_brightness_is_pillows():
     ramp = Image.fromarray(np.arange(256, dtype="uint8")[None])
     planes = np.arange(256, dtype="float32").reshape(1, 1, 256)

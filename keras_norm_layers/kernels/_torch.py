@@ -245,14 +245,11 @@ def histograms(places: Any, size: int, gate: Any) -> Any:
 
 
 def change_some(changes: list[Any], images: Any, own: bool) -> Any:
-    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
-    they are elsewhere, computed only for those, and written over them where they are our ``own``.
-
-    ``changes`` are (gate, values, change, light); ``values`` are tensors (N, ...). Returns the images, and whether they
-    are our own now.
+    """Several ``pixels.Change``, one after the other, computed for the images that they are made to, and written over
+    these where they are our ``own``. Returns the images, and whether they are our own now.
     """
-    for gate, values, change, _ in changes:
-        images, own = _change_some(gate, values, change, images, own)
+    for change in changes:
+        images, own = _change_some(change.gate, change.values, change.run, images, own)
     return images, own
 
 

@@ -79,10 +79,11 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) ->
     step threads of its own, all would wait after every step for the slowest.
     """
     size = _group_size(data["images"])
-    write = None if u.requires_grad else run.writer(data)
-    if write is None:
+    program = None if u.requires_grad else run.writer(data, u, strength)
+    if program is None:
         return run(data, u, strength)
-    whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), run.results(data, u, strength))
+    write, results = program
+    whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), results)
     targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
 
     def fill(start: int) -> None:
@@ -174,8 +175,7 @@ class Pass:
         self._function = function
         self._gains = gains
         self._whole = Compiled(function)
-        self._results: dict[Any, Any] = {}
-        self._writers: dict[Any, Compiled] = {}
+        self._writers: dict[Any, tuple[Compiled, Any]] = {}
 
     def __call__(self, data: Any, u: Any, strength: Any) -> Any:
         images = data["images"]
@@ -183,31 +183,22 @@ class Pass:
         run = self._whole if wanted and not torch.compiler.is_compiling() else self._function
         return run(data, u, strength)
 
-    def results(self, data: Any, u: Any, strength: Any) -> Any:
-        """What comes out for data of these shapes, as tensors without a row."""
-        key = _shapes(data)
-        if key not in self._results:
+    def writer(self, data: Any, u: Any, strength: Any) -> tuple[Callable[..., None], Any] | None:
+        """For data of these shapes ``write(targets, data, u, strength)``, which puts what comes out into tensors (no
+        copy, no new memory), and what comes out, as tensors without a row. None if there are programs for many shapes
+        already: a single one then does for all others.
+        """
+        key = tuple((x.shape[1:], x.dtype) for x in keras.tree.flatten(data))
+        if key not in self._writers and len(self._writers) < SHAPES:
             with torch.no_grad():
                 one = self._function(_rows(data, slice(1)), u[:1], strength)
-            self._results[key] = keras.tree.map_structure(_without_rows, one)
-        return self._results[key]
-
-    def writer(self, data: Any) -> Callable[..., None] | None:
-        """``write(targets, data, u, strength)``, which puts what comes out for data of these shapes into tensors: no
-        copy, no new memory. None if there are programs for many shapes already: a single one then does for all others.
-        """
-        key = _shapes(data)
-        if key not in self._writers and len(self._writers) < SHAPES:
-            self._writers[key] = Compiled(self._write, dynamic=False, options=ONE_THREAD)
+            write = Compiled(self._write, dynamic=False, options=ONE_THREAD)
+            self._writers[key] = write, keras.tree.map_structure(_without_rows, one)
         return self._writers.get(key)
 
     def _write(self, targets: list[Any], *args: Any) -> None:
         for target, result in zip(targets, keras.tree.flatten(self._function(*args))):
             target.copy_(result)
-
-
-def _shapes(data: Any) -> Any:
-    return tuple((x.shape[1:], x.dtype) for x in keras.tree.flatten(data))
 
 
 def _rows(data: Any, here: slice) -> Any:

@@ -43,19 +43,19 @@ def add_words(a: Any, b: Any) -> Any:
 
 
 def changed_some(changes: list[Any], images: Any, cond: Callable[..., Any], map_: Callable[..., Any]) -> Any:
-    """Several changes, one after the other: ``change(values, images)`` where ``gate`` (N,) is 1, the images (N, ...) as
-    they are elsewhere, computed image by image and only where it is asked for.
+    """Several ``pixels.Change``, one after the other, image by image and only where they are asked for.
 
-    ``changes`` are (gate, values, change, light); ``values`` are tensors (N, ...). Neighbours that are ``light`` are
-    made together where one of them is asked for: XLA copies the image at each question. ``cond`` and ``map_`` are the
-    library's.
+    Neighbours that are light are made together where one of them is asked for: XLA copies the image at each question.
+    ``cond`` and ``map_`` are the library's.
     """
-    together = [list(found) for _, found in itertools.groupby(range(len(changes)), lambda i: changes[i][3] or -1 - i)]
+    together = [
+        list(found) for _, found in itertools.groupby(range(len(changes)), lambda i: changes[i].light or -1 - i)
+    ]
 
-    def change(image: Any, drawn: Any, numbers: list[int]) -> Any:
+    def changed(image: Any, drawn: Any, numbers: list[int]) -> Any:
         batch = image[None]
         for i in numbers:
-            batch = changes[i][2]({name: value[None] for name, value in drawn[i][1].items()}, batch)
+            batch = changes[i].run({name: value[None] for name, value in drawn[i][1].items()}, batch)
         return batch[0]
 
     def one(given: Any) -> Any:
@@ -64,9 +64,9 @@ def changed_some(changes: list[Any], images: Any, cond: Callable[..., Any], map_
             open_ = functools.reduce(operator.or_, [drawn[i][0] > 0.5 for i in numbers])
             image = cond(
                 open_,
-                functools.partial(change, image, drawn, numbers),
+                functools.partial(changed, image, drawn, numbers),
                 functools.partial(lambda image: image, image),
             )
         return image
 
-    return map_(one, (images, [(gate, dict(values)) for gate, values, _, _ in changes]))
+    return map_(one, (images, [(change.gate, dict(change.values)) for change in changes]))

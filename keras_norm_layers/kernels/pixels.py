@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_norm_layers.kernels.backend import namespace
+
+
+class Change(NamedTuple):
+    """A change of values that is made to some images of a batch only."""
+
+    gate: Any  # (N,): 1 for those that it is made to
+    values: Any  # its parameters by name, tensors (N, ...)
+    run: Callable[[Any, Any], Any]  # of such values and images (N, H, W, C)
+    light: bool  # hardly more work for the others than to go around it
 
 
 def vector(numbers: Any) -> np.ndarray:

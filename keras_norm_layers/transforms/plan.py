@@ -248,7 +248,7 @@ class Plan:
 
     def _alone(self, stage: Stage, parameters: Parameters, images: Any) -> dict[int, list[Any]]:
         """The changes of values that are made to the chosen images only, where that is worth while: the first one of a
-        run -> (gate (N,), parameters, change, whether it is light) of each of them, the others -> [].
+        run -> all of its changes, the others -> [].
 
         It costs a copy of what is chosen, and a compiler the fusion with what stands beside, and all images once. So a
         compiler does it for what is costly, or for three that are chosen seldom; eager code in any case.
@@ -262,7 +262,7 @@ class Plan:
             gate = None if maps_before != len(stage.maps) else _chosen(node.transform, values, compiled, node.seldom)
             if gate is not None:
                 run.append(number)
-                result[number] = [(gate, values, *_change_of(node.transform))]
+                result[number] = [_change_of(node.transform, gate, values)]
             if gate is not None and compiled:
                 continue
             if compiled and len(run) < 3 and not any(self.transforms[n].costly for n in run):
@@ -403,13 +403,11 @@ def _chosen(transform: Any, values: Drawn, compiled: bool, seldom: bool) -> Any:
     return values.gate if transform.costly or (seldom and not folds) else None
 
 
-def _change_of(transform: Any) -> tuple[Callable[[Drawn, Any], Any], bool]:
-    """What a transform of values does to images, as a function of its parameters and the images, and whether that is
-    light: hardly more work for those around it than to go around it.
-    """
+def _change_of(transform: Any, gate: Any, values: Drawn) -> pixels.Change:
+    """What a transform of values does to the images whose ``gate`` (N,) is 1."""
     if transform.kind == "pixel":
-        return transform.change, transform.pointwise and not transform.costly
-    return lambda values, images: color.apply(images, transform.color(values, images)), True
+        return pixels.Change(gate, values, transform.change, transform.pointwise and not transform.costly)
+    return pixels.Change(gate, values, lambda drawn, seen: color.apply(seen, transform.color(drawn, seen)), True)
 
 
 def sides(images: Any) -> tuple[Any, Any]:
