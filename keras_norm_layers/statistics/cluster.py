@@ -19,7 +19,7 @@ import itertools
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,8 +142,9 @@ def aggregate(
         batch_format="numpy",
         fn_kwargs={"classes": [type(a) for a in accumulators]},
     )
-    with _code_sent_along(), _in_order(merged.context):
-        return _total(_rows(merged), [copy.deepcopy(a) for a in accumulators])
+    # The rows end here, whatever is raised: left to the garbage collector they would end in another Ray session.
+    with _code_sent_along(), _in_order(merged.context), contextlib.closing(_rows(merged)) as rows:
+        return _total(rows, [copy.deepcopy(a) for a in accumulators])
 
 
 # -- on the workers ---------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def _rows_together(state_bytes: int, image_bytes: int) -> int | None:
     return max(1, min(GROUP_FACTOR * state_bytes, GROUP_BYTES) // max(1, image_bytes))
 
 
-def _total(rows: Iterator[tuple[int, bytes, bytes]], totals: list[Any]) -> list[Any]:
+def _total(rows: Iterable[tuple[int, bytes, bytes]], totals: list[Any]) -> list[Any]:
     """What the rows hold, merged from the first to the last."""
     seen = 0
     for images, states, error in rows:
@@ -260,7 +261,7 @@ def _total(rows: Iterator[tuple[int, bytes, bytes]], totals: list[Any]) -> list[
     return totals
 
 
-def _rows(dataset: Any) -> Iterator[tuple[int, bytes, bytes]]:
+def _rows(dataset: Any) -> Generator[tuple[int, bytes, bytes], None, None]:
     batches = iter(dataset.iter_batches(batch_size=None, batch_format="numpy"))
     try:
         for batch in batches:
