@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import keras_norm_layers as knl
 from keras_norm_layers import data
+from keras_norm_layers.data import feed as feed_module
 from keras_norm_layers.data import table
 
 IMAGES = np.stack([samples.image(i) for i in range(20)])
@@ -95,11 +96,22 @@ def test_tf_data_gives_the_same_batches():
     for epoch in range(2):
         for index, batch in enumerate(dataset.as_numpy_iterator()):
             keras.tree.map_structure(np.testing.assert_array_equal, batch, made.batch(epoch, index))
-    ordered = feed().as_tf_data(num_parallel_calls=4).as_numpy_iterator()
-    assert samples.collect(list(ordered)) == samples.collect(feed())
+    for calls in (1, 4, 100):
+        ordered = feed().as_tf_data(num_parallel_calls=calls).as_numpy_iterator()
+        assert samples.collect(list(ordered)) == samples.collect(feed())
     assert dataset.options().autotune.enabled is False  # see kernels/datasets.py: epochs would end late
     with pytest.raises(ValueError, match=r"`num_parallel_calls` must be a whole number.*num_parallel_calls=-1"):
         feed().as_tf_data(-1)
+
+
+@pytest.mark.parametrize("calls, threads", [(None, 1), (1, 4), (2, 2), (3, 1), (9, 1)])
+def test_batches_of_tf_data_share_the_threads(monkeypatch, calls, threads):
+    asked, made = [], feed()
+    monkeypatch.setattr(feed_module, "THREADS", 4)
+    samples_of = made._samples
+    monkeypatch.setattr(made, "_samples", lambda which, threads: asked.append(threads) or samples_of(which, threads))
+    list(made.as_tf_data(calls))
+    assert asked == [4] + [threads] * len(made)  # the first is asked for what a batch looks like
 
 
 def test_batches_begin_where_libraries_take_them_without_a_copy():

@@ -45,8 +45,7 @@ def fed(path, **options):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_keep_the_order_and_the_first_error(monkeypatch, threads):
-    monkeypatch.setattr(feed_module, "THREADS", threads)
+def test_threads_keep_the_order_and_the_first_error(threads):
     done = []
 
     def work(number):
@@ -56,11 +55,11 @@ def test_threads_keep_the_order_and_the_first_error(monkeypatch, threads):
         done.append(number)
         return -number
 
-    assert feed_module.in_threads(work, range(20)) == [-number for number in range(20)]
-    assert feed_module.in_threads(work, []) == []
+    assert feed_module.in_threads(work, range(20), threads) == [-number for number in range(20)]
+    assert feed_module.in_threads(work, [], threads) == []
     done.clear()
     with pytest.raises(ValueError, match="item 20"):
-        feed_module.in_threads(work, range(1000))
+        feed_module.in_threads(work, range(1000), threads)
     assert set(range(20)) <= set(done)
     assert len(done) < 900
 

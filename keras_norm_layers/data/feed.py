@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import random
 import warnings
@@ -160,19 +161,26 @@ class Feed(keras.utils.PyDataset):
 
     def batch(self, epoch: int, index: int) -> Any:
         """Batch number ``index`` of an epoch."""
-        start = index * self.batch_size
-        return self.samples(self.order(epoch)[start : start + self.batch_size])
+        return self._batch(epoch, index, THREADS)
 
     def samples(self, which: Iterable[int]) -> Any:
         """The samples of these numbers as a batch."""
+        return self._samples(which, THREADS)
+
+    def _batch(self, epoch: int, index: int, threads: int) -> Any:
+        start = index * self.batch_size
+        return self._samples(self.order(epoch)[start : start + self.batch_size], threads)
+
+    def _samples(self, which: Iterable[int], threads: int) -> Any:
         rows = self._numbers[np.asarray(which)]
         x = aligned_empty((len(rows), *self.image_shape), self._dtype)
-        windows = in_threads(lambda i: self._read(rows[i], x[i]), range(len(rows)))
+        windows = in_threads(lambda i: self._read(rows[i], x[i]), range(len(rows)), threads)
         y: dict[str, Any] = {}
         if self._values is not None:
             y["labels"] = self._values[rows]
         if self._table.masks is not None:
-            masks = in_threads(lambda i: _mask_of(self._table.masks, rows[i], self._how, windows[i]), range(len(rows)))
+            columns, how = self._table.masks, self._how
+            masks = in_threads(lambda i: _mask_of(columns, rows[i], how, windows[i]), range(len(rows)), threads)
             y["segmentation_masks"] = np.stack(masks)
         if self._table.boxes is not None:
             y["bounding_boxes"] = self._boxes(rows, windows)
@@ -184,19 +192,21 @@ class Feed(keras.utils.PyDataset):
         """Counts the epoch: the next one has another order."""
         self.epoch += 1
 
-    def as_tf_data(self, num_parallel_calls: int = 1) -> Any:
+    def as_tf_data(self, num_parallel_calls: int | None = None) -> Any:
         """The same batches as a ``tf.data.Dataset``; each time it is read from its beginning is an epoch, counted from
         ``epoch`` on.
 
         Args:
-            num_parallel_calls: batches that are read at a time; their order is the same for any number. Default 1, as
-                one batch keeps all cores busy: more are for files that are far away. A ValueError if it is not a whole
-                number from 1 on.
+            num_parallel_calls: batches that are read at a time; their order is the same for any number. Default: one a
+                core, at most 8, each by one thread; fewer batches share these threads. More are for files that are far
+                away. A ValueError if it is not a whole number from 1 on.
 
         Its options turn autotuning off (``docs/design.md``); ``with_options`` can turn it on again.
         """
-        calls = validation.check_count("data", "num_parallel_calls", num_parallel_calls, 1, 2**31 - 1)
-        return datasets.from_batches(self.batch, len(self), self.samples([0]), self.epoch, calls)
+        calls = THREADS if num_parallel_calls is None else num_parallel_calls
+        calls = validation.check_count("data", "num_parallel_calls", calls, 1, 2**31 - 1)
+        read = functools.partial(self._batch, threads=max(1, THREADS // calls))
+        return datasets.from_batches(read, len(self), self.samples([0]), self.epoch, calls)
 
     def _read(self, row: int, place: np.ndarray) -> Window:
         """Writes an image to its place in a batch."""
@@ -223,10 +233,11 @@ class Feed(keras.utils.PyDataset):
         return {"boxes": boxes, "labels": labels}
 
 
-def in_threads(function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
+def in_threads(function: Callable[[Any], Result], items: Iterable[Any], threads: int = THREADS) -> list[Result]:
     """The results of a function that spends its time in Pillow, which needs no lock; in order.
 
-    After an error no item is begun; of several errors that of the first item is raised.
+    The calling thread is one of the threads. After an error no item is begun; of several errors that of the first item
+    is raised.
     """
     todo = list(items)
     results: list[Any] = [None] * len(todo)
@@ -247,10 +258,12 @@ def in_threads(function: Callable[[Any], Result], items: Iterable[Any]) -> list[
                 errors[number] = error
 
     # New threads each time: a pool that is kept would be missing in a forked worker.
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(max(1, threads - 1)) as pool:
         try:
-            for worker in [pool.submit(work) for _ in range(min(THREADS, len(todo)))]:
-                worker.result()
+            others = [pool.submit(work) for _ in range(min(threads, len(todo)) - 1)]
+            work()
+            for other in others:
+                other.result()
         except BaseException as error:  # Ctrl-C: the threads stop after the items that they have
             errors[-1] = error
     if errors:
