@@ -114,6 +114,29 @@ def test_a_choice_computes_for_the_chosen_images_only():
     np.testing.assert_array_equal(out, images.astype("float32") + chosen[:, None, None, None])
 
 
+@pytest.mark.parametrize("planes", [False, True])  # as a compiled resampling leaves them
+def test_the_chosen_images_may_be_taken_a_few_at_a_time(planes, monkeypatch):
+    torch_ = namespace_named("torch")
+    operations = [
+        *(knl.RandomBrightness(0.5), knl.RandomContrast(0.5), knl.RandomColorDegeneration(0.9), knl.AutoContrast()),
+        *(knl.RandomPosterization(3), knl.Solarization(0.5), knl.Equalization(), knl.RandomSharpness(0.9)),
+    ]
+    given = photos(16, 9, 8, "float32") * 0.7
+    given[3] = 20.0  # nothing to equalize or to stretch
+    images = tensor(given)
+    images = images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) if planes else images
+    for operation in operations:
+        layer = knl.Maybe([knl.RandomInvert(p=1.0), operation], p=0.6, seed=4)
+        layer.build(images.shape)
+        u, results = layer.draw(16), []
+        for together in (1, 3 * images[0].numel(), 1 << 18):
+            monkeypatch.setattr(torch_, "IN_CACHE", together)
+            results.append(to_numpy(layer.apply(images, u)))
+        np.testing.assert_allclose(results[0], results[2], atol=2e-4)  # sums of one image or of many
+        np.testing.assert_allclose(results[1], results[2], atol=2e-4)
+        np.testing.assert_array_equal(to_numpy(images), given)
+
+
 def test_what_is_written_over_is_never_the_users():
     given = photos(16, 8, 8, "float32")
     images = tensor(given.copy())
@@ -135,15 +158,17 @@ def test_noise_at_some_places_is_the_field_there(size):
 
 
 def test_moved_sums_are_convolutions():
-    rows = np.random.default_rng(0).normal(size=(2, 5, 11)).astype("float32")
-    weights = [0.2, tensor(np.array([0.5, 0.25], "float32")), 0.3]
-    for axis, step in ((1, 1), (2, 1), (2, 3), (2, 12)):
-        found = to_numpy(namespace_named("torch").shifted_sum(tensor(rows), weights, axis, step))
-        margin = [(step, step) if a == axis else (0, 0) for a in range(3)]
-        size, padded = rows.shape[axis], np.pad(rows, margin)
-        before, after = (np.take(padded, np.arange(size) + first, axis) for first in (0, 2 * step))
-        truth = 0.2 * before + rows * np.array([0.5, 0.25])[:, None, None] + 0.3 * after
+    images = np.random.default_rng(0).normal(size=(2, 5, 11, 3)).astype("float32")
+    gains = np.array([0.5, 0.25], "float32")
+    for axis in (1, 2):
+        found = to_numpy(namespace_named("torch").shifted_sum(tensor(images), [0.2, tensor(gains), 0.3], axis))
+        size, padded = images.shape[axis], np.pad(images, [(1, 1) if a == axis else (0, 0) for a in range(4)])
+        before, after = (np.take(padded, np.arange(size) + first, axis) for first in (0, 2))
+        truth = 0.2 * before + images * gains[:, None, None, None] + 0.3 * after
         np.testing.assert_allclose(found, truth, atol=1e-6)
+    narrow = tensor(images[:, :, :1])  # the weights reach beyond it
+    found = to_numpy(namespace_named("torch").shifted_sum(narrow, [0.1, 0.2, 0.4, 0.2, 0.1], 2))
+    np.testing.assert_allclose(found, images[:, :, :1] * 0.4, atol=1e-6)
 
 
 def test_matrices_of_quarter_turns_are_exact_enough_to_be_copied():

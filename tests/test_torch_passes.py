@@ -249,6 +249,28 @@ def test_of_choices_among_many_the_resampling_is_compiled(fill_mode, passes, mon
     assert len(compiled) == 1
 
 
+def test_groups_of_images_that_no_map_moves_are_copied(passes, monkeypatch):
+    import torch
+
+    from keras_norm_layers.kernels import _torch_reading
+
+    images = torch.as_tensor(data(8)["images"])
+    maps = torch.eye(3).repeat(8, 1, 1)
+    maps[[2, 6, 7], 0, 2] = 0.25
+    warp, seen = _torch_reading._warping.__wrapped__((12, 10), "reflect", 0.0), []
+    write = passes.Pass._write
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    monkeypatch.setattr(
+        passes.Pass, "_write", lambda self, out, given, u, s: seen.append(u) or write(self, out, given, u, s)
+    )
+    monkeypatch.setattr(passes, "GROUP", 2 * images[0].numel())
+    stays = torch.tensor([True, True, False, True, True, True, False, False])
+    result = passes.in_groups(warp, [0, 2, 4, 6], {"images": images}, maps, None, stays)
+    assert len(seen) == 2
+    np.testing.assert_array_equal(result[[0, 1, 4, 5]], images[[0, 1, 4, 5]])
+    np.testing.assert_allclose(result, warp({"images": images}, maps, None), atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "int16"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])

@@ -92,8 +92,8 @@ def floor_own(x: Any) -> Any:
 
 
 def where_rows(condition: Any, a: Any, b: Any) -> Any:
-    """The entries (N, ...) of ``a`` where the condition (N,) holds, else those of ``b``, which nobody else holds."""
-    return jnp.where(condition.reshape(-1, *[1] * (b.ndim - 1)), a, b)
+    """``a`` where the condition (N, ...), which broadcasts, holds, else ``b``, which nobody else holds."""
+    return jnp.where(condition, a, b)
 
 
 def again(times: int, step: Callable[[Any], Any], state: Any) -> Any:
@@ -116,19 +116,19 @@ def cumsum(x: Any, axis: int) -> Any:
     return jnp.cumsum(x, axis)
 
 
-def histograms(places: Any, size: int, gate: Any) -> Any:
-    """How often each of 0, 1, ..., size - 1 stands in each channel of int32 images (N, H, W, C), where ``gate`` (N,) is
-    1: float32 (N, C, size), and 0 elsewhere. No entry may lie outside.
+def histograms(cells: Any, size: int, gate: Any) -> Any:
+    """How often each cell stands in int32 images (N, H, W, C), each channel of each of which has ``size`` cells of its
+    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere. No entry may
+    lie outside.
 
     Image by image, for those whose gate is open: one table stays in the cache, where a table of the batch would not.
     """
-    n, _, _, channels = places.shape
+    n, _, _, channels = cells.shape
 
     def step(i: Any, tables: Any) -> Any:
         def counted() -> Any:
-            image = jax.lax.dynamic_slice_in_dim(places, i, 1)
-            cells = (image + jnp.arange(channels, dtype=jnp.int32) * size).reshape(-1)
-            return jnp.zeros(channels * size, jnp.float32).at[cells].add(1.0, mode="promise_in_bounds")
+            own = (jax.lax.dynamic_slice_in_dim(cells, i, 1) - i * (channels * size)).reshape(-1)
+            return jnp.zeros(channels * size, jnp.float32).at[own].add(1.0, mode="promise_in_bounds")
 
         table = jax.lax.cond(gate[i] > 0.5, counted, lambda: jnp.zeros(channels * size, jnp.float32))
         return jax.lax.dynamic_update_slice_in_dim(tables, table[None], i, 0)

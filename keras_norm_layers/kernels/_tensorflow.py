@@ -69,8 +69,8 @@ def floor_own(x: Any) -> Any:
 
 
 def where_rows(condition: Any, a: Any, b: Any) -> Any:
-    """The entries (N, ...) of ``a`` where the condition (N,) holds, else those of ``b``, which nobody else holds."""
-    return tf.where(tf.reshape(condition, (-1, *[1] * (len(b.shape) - 1))), a, b)
+    """``a`` where the condition (N, ...), which broadcasts, holds, else ``b``, which nobody else holds."""
+    return tf.where(condition, a, b)
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -179,19 +179,20 @@ def cumsum(x: Any, axis: int) -> Any:
     return tf.cumsum(x, axis)
 
 
-def histograms(places: Any, size: int, gate: Any) -> Any:
-    """How often each of 0, 1, ..., size - 1 stands in each channel of int32 images (N, H, W, C), where ``gate`` (N,) is
-    1: float32 (N, C, size), and 0 elsewhere. No entry may lie outside.
+def histograms(cells: Any, size: int, gate: Any) -> Any:
+    """How often each cell stands in int32 images (N, H, W, C), each channel of each of which has ``size`` cells of its
+    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere. No entry may
+    lie outside.
 
     Image by image, for those whose gate is open: one table stays in the cache, where a table of the batch would not.
     """
-    n, _, _, channels = shape(places)
+    n, _, _, channels = shape(cells)
     tables = tf.zeros((n, channels * size))
 
     def step(i: Any, tables: Any) -> Any:
         def counted() -> Any:
-            cells = tf.reshape(places[i] + tf.range(channels) * size, (-1,))
-            return tf.math.unsorted_segment_sum(tf.ones_like(cells, tf.float32), cells, channels * size)
+            own = tf.reshape(cells[i] - i * (channels * size), (-1,))
+            return tf.math.unsorted_segment_sum(tf.ones_like(own, tf.float32), own, channels * size)
 
         table = tf.cond(gate[i] > 0.5, counted, lambda: tf.zeros(channels * size))
         return i + 1, tf.tensor_scatter_nd_update(tables, [[i]], table[None])

@@ -30,6 +30,7 @@ from keras_norm_layers.kernels._torch_reading import (  # noqa: F401 - of the na
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
+IN_CACHE = 1 << 18  # float32 numbers that stay in the cache of a core from one step to the next
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -126,32 +127,32 @@ def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
 
 
 def where_rows(condition: Any, a: Any, b: Any) -> Any:
-    """The entries (N, ...) of ``a`` where the condition (N,) holds, else those of ``b``, which nobody else holds."""
+    """``a`` where the condition (N, ...), which broadcasts, holds, else ``b``, which nobody else holds."""
     if not on_host(b) or fuses() or b.requires_grad:
-        return torch.where(condition.reshape(-1, *[1] * (b.ndim - 1)), a, b)
-    rows = torch.nonzero(condition)[:, 0]
-    return b.index_copy_(0, rows, a[rows]) if len(rows) else b
+        return torch.where(condition, a, b)
+    rows = torch.nonzero(condition.flatten(1).any(1))[:, 0]
+    return b.index_copy_(0, rows, torch.where(condition[rows], a[rows], b[rows])) if len(rows) else b
 
 
-def shifted_sum(rows: Any, weights: list[Any], axis: int, step: int) -> Any:
-    """The sum of a tensor (N, ...) moved by multiples of ``step`` along an axis, 0 coming in, each times a weight, a
-    number or (N,). Added up in one new tensor.
+def shifted_sum(images: Any, weights: list[Any], axis: int) -> Any:
+    """The sum of a tensor (N, ...) moved by pixels along an axis, 0 coming in, each times a weight, a number or (N,).
+    Added up in one new tensor.
     """
-    length = rows.shape[axis]
+    length = images.shape[axis]
 
     def product(total: Any, part: Any, weight: Any) -> Any:
         if isinstance(weight, (int, float)):
             return part * weight if total is None else total.add_(part, alpha=weight)
-        weight = weight.reshape(-1, *[1] * (rows.ndim - 1))
+        weight = weight.reshape(-1, *[1] * (images.ndim - 1))
         return part * weight if total is None else total.addcmul_(part, weight)
 
-    total = product(None, rows, weights[len(weights) // 2])
+    total = product(None, images, weights[len(weights) // 2])
     for number, weight in enumerate(weights):
-        shift = (number - len(weights) // 2) * step
+        shift = number - len(weights) // 2
         size = length - (shift if shift > 0 else -shift)  # `abs` is torch's here
         if shift and size > 0:
             into, out_of = max(0, -shift), max(0, shift)
-            product(total.narrow(axis, into, size), rows.narrow(axis, out_of, size), weight)
+            product(total.narrow(axis, into, size), images.narrow(axis, out_of, size), weight)
     return total
 
 
@@ -228,19 +229,20 @@ def cumsum(x: Any, axis: int) -> Any:
     return torch.cumsum(x, axis)
 
 
-def histograms(places: Any, size: int, gate: Any) -> Any:
-    """How often each of 0, 1, ..., size - 1 stands in each channel of int32 images (N, H, W, C), where ``gate`` (N,) is
-    1: float32 (N, C, size), and 0 elsewhere, where that saves time. No entry may lie outside.
+def histograms(cells: Any, size: int, gate: Any) -> Any:
+    """How often each cell stands in int32 images (N, H, W, C), each channel of each of which has ``size`` cells of its
+    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere, where that
+    saves time. No entry may lie outside.
 
     On a CPU those alone are counted whose gate is open; elsewhere, to ask how many they are would stop the device.
     """
-    n, _, _, channels = places.shape
-    cells = torch.arange(n * channels, dtype=torch.int32, device=places.device).reshape(n, 1, 1, channels) * size
-    cells = places + cells
-    if places.device.type == "cpu" and not fuses():
-        cells = cells[gate > 0.5]
-    ones = torch.ones((), device=places.device).expand(cells.numel())
-    counted = torch.zeros(n * channels * size, device=places.device).index_add_(0, cells.reshape(-1), ones)
+    n, _, _, channels = cells.shape
+    if on_host(cells) and not fuses():
+        cells = cells if (gate > 0.5).all() else cells[gate > 0.5]
+        counted = torch.bincount(as_stored(cells)[0].reshape(-1), minlength=n * channels * size).to(torch.float32)
+    else:
+        ones = torch.ones((), device=cells.device).expand(cells.numel())
+        counted = torch.zeros(n * channels * size, device=cells.device).index_add_(0, cells.reshape(-1), ones)
     return counted.reshape(n, channels, size)
 
 
@@ -249,22 +251,32 @@ def change_some(changes: list[Any], images: Any, own: bool) -> Any:
     these where they are our ``own``. Returns the images, and whether they are our own now.
     """
     for change in changes:
-        images, own = _change_some(change.gate, change.values, change.run, images, own)
+        images, own = _change_some(change, images, own)
     return images, own
 
 
-def _change_some(gate: Any, values: dict[str, Any], change: Callable[..., Any], images: Any, own: bool) -> Any:
+def _change_some(change: Any, images: Any, own: bool) -> Any:
     if fuses():
-        return change(values, images), False  # a closed gate is the identity
-    rows = torch.nonzero(gate > 0.5)[:, 0]
+        return change.run(change.values, images), False  # a closed gate is the identity
+    rows = torch.nonzero(change.gate > 0.5)[:, 0]
     if not len(rows):
         return images, own
-    if len(rows) == len(images):
-        return change(values, images), False
-    changed = change({name: value[rows] for name, value in values.items()}, images[rows])
-    if own and not images.requires_grad and not changed.requires_grad:
-        return images.index_copy_(0, rows, changed), True
-    return images.index_copy(0, rows, changed), True
+    if len(rows) == len(images) and not own:
+        return change.run(change.values, images), False
+    if images.requires_grad or any(value.requires_grad for value in change.values.values()):
+        changed = change.run({name: value[rows] for name, value in change.values.items()}, images[rows])
+        return images.index_copy(0, rows, changed), True
+    images = images if own else images.clone()
+    # A few at a time, all steps of a change in the cache of a core, and where they lie if it is one image.
+    for part in rows.split(max(1, IN_CACHE // max(1, images[0].numel()))):
+        here = slice(int(part), int(part) + 1) if len(part) == 1 else part
+        seen = images[here]
+        changed = change.run({name: value[here] for name, value in change.values.items()}, seen, own=True)
+        if len(part) > 1:
+            images.index_copy_(0, part, changed)
+        elif changed is not seen:
+            seen.copy_(changed)
+    return images, True
 
 
 def fill_where(mask: Any, images: Any, fill: Callable[[Any, Any], Any]) -> Any:
@@ -280,7 +292,10 @@ def fill_where(mask: Any, images: Any, fill: Callable[[Any, Any], Any]) -> Any:
 
 def look_up(table: Any, places: Any) -> Any:
     """The entries of a vector at int32 places of any shape; none may lie outside."""
-    return torch.index_select(table, 0, places.reshape(-1)).reshape(places.shape)
+    if fuses():
+        return torch.index_select(table, 0, places.reshape(-1)).reshape(places.shape)
+    stored, axes = as_stored(places)  # what comes out lies in memory as the places do
+    return torch.index_select(table, 0, stored.reshape(-1)).reshape(stored.shape).permute(axes)
 
 
 def repeat(x: Any, times: Any) -> Any:
@@ -349,6 +364,14 @@ def on_host(x: Any) -> bool:
 def fuses() -> bool:
     """True while ``torch.compile`` reads the code: then plain indexing is fastest, and ``grid_sample`` is not."""
     return torch.compiler.is_compiling()
+
+
+def as_stored(x: Any) -> tuple[Any, tuple[int, ...]]:
+    """``x`` with its axes in the order in which it lies in memory, and the order of axes that makes it ``x`` again:
+    another one would have to be copied to become one axis.
+    """
+    order = sorted(range(x.ndim), key=lambda axis: x.stride(axis), reverse=True)
+    return x.permute(order), tuple(order.index(axis) for axis in range(x.ndim))
 
 
 def slow_at_narrow_broadcasts(images: Any) -> bool:

@@ -71,9 +71,9 @@ def _group_size(images: Any) -> int:
     return max(1, GROUP // max(1, images.shape[1:].numel()))
 
 
-def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) -> Any:
+def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any, stays: Any = None) -> Any:
     """``run(data, u, strength)`` by groups of images that begin at ``starts``: the same result for each image.
-    ``u`` has a row for each.
+    ``u`` has a row for each. ``stays`` (N,), if known: which images a ``run`` that gives images leaves as they are.
 
     One thread does all steps of a group and writes it where it belongs; threads take groups as they get done. Had each
     step threads of its own, all would wait after every step for the slowest.
@@ -89,6 +89,9 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) ->
     def fill(start: int) -> None:
         here = slice(start, start + size)
         with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
+            if stays is not None and stays[here].all():
+                targets[0][here].copy_(data["images"][here])
+                return
             write([target[here] for target in targets], _rows(data, here), u[here], strength)
 
     fill(starts[0])  # compiles, if it is the first one

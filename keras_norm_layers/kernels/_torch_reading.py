@@ -87,7 +87,10 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
     """
     starts = [] if inverse.requires_grad else groups(images, gains=True)
     if starts:
-        return in_groups(_warping(tuple(outside), fill_mode, fill_value), starts, {"images": images}, inverse, None)
+        same_size = tuple(outside) == tuple(images.shape[1:3])
+        stays = (inverse == torch.eye(3)).flatten(1).all(1) if same_size else None
+        warping = _warping(tuple(outside), fill_mode, fill_value)
+        return in_groups(warping, starts, {"images": images}, inverse, None, stays)
     _, height, width, _ = images.shape
     # Torch counts from -1 to 1, border to border. A row and a column of products, and one sum for each pixel.
     m = inverse[:, :2] * torch.tensor([[2.0 / width], [2.0 / height]], device=inverse.device)

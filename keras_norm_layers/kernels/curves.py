@@ -80,7 +80,7 @@ def posterize(images: Any, bits: Any, low: float, high: float) -> Any:
     down, up = color.Color(scale / step, (NEARLY - low * scale) / step), color.Color(step / scale, step * 0.0 + low)
     levels = color.apply(xp.clip(images, low, high), down, own=True)
     levels = color.apply(xp.floor_own(levels), up, own=True)
-    return xp.where_rows(step[:, 0] < 1.5, images, levels)
+    return xp.where_rows(per_image(step[:, 0] < 1.5), images, levels)
 
 
 def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -> Any:
@@ -107,15 +107,16 @@ def equalize(images: Any, bins: int, low: float, high: float, gate: Any) -> Any:
     """
     xp = namespace(images)
     n, _, _, channels = xp.shape(images)
-    scaled = (images - low) * ((bins - 1) / (high - low)) + NEARLY
+    scale = (bins - 1) / (high - low)
+    scaled = images * scale + (NEARLY - low * scale)
     # Clipped as integers too: NaN is no place, and what is out of a table is read from foreign memory.
-    bin_ = xp.clip(xp.cast(xp.clip(scaled, 0.0, float(bins - 1)), "int32"), 0, bins - 1)
+    bin_ = xp.clip(xp.cast(xp.clip(scaled, 0.0, float(bins - 1), own=True), "int32"), 0, bins - 1, own=True)
     rows = xp.arange(n, "int32", images)[:, None] * channels + xp.arange(channels, "int32", images)
-    place = bin_ + (rows * bins)[:, None, None, :]
-    reached = xp.cumsum(xp.histograms(bin_, bins, gate), 2)
+    cells = bin_ + (rows * bins)[:, None, None, :]
+    reached = xp.cumsum(xp.histograms(cells, bins, gate), 2)
     total = reached[:, :, -1:]
     lowest = xp.amin(xp.where(reached > 0.0, reached, total), 2, keepdims=True)
     level = xp.round((reached - lowest) * GREY_LEVELS / xp.maximum(total - lowest, 1.0))
     table = low + level * ((high - low) / GREY_LEVELS)
     flat = xp.reshape(total == lowest, (n, 1, 1, channels))
-    return xp.where(flat, images, xp.look_up(xp.reshape(table, (-1,)), place))
+    return xp.where_rows(flat, images, xp.look_up(xp.reshape(table, (-1,)), cells))

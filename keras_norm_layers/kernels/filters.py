@@ -14,6 +14,8 @@ def convolve(images: Any, across: list[Any], down: list[Any]) -> Any:
     The weights are odd in number, each a number or a tensor (N,).
     """
     xp = namespace(images)
+    if not xp.fuses():
+        return xp.shifted_sum(xp.shifted_sum(images, across, 2), down, 1)
     n, height, width, channels = xp.shape(images)
     # A row of pixels at a time: a shift by a pixel is one by C values, and no loop runs over a last axis of 3.
     rows = xp.reshape(images, (n, height, width * channels))
@@ -27,8 +29,6 @@ def _shifted_sum(xp: Any, rows: Any, weights: list[Any], axis: int, step: int) -
     length, margin = shape[axis], (len(weights) // 2) * step
     if not margin:
         return rows * _spread(weights[0])
-    if not xp.fuses():
-        return xp.shifted_sum(rows, weights, axis, step)
     shape[axis] = margin
     zeros = xp.broadcast_to(xp.asarray(0.0, "float32"), tuple(shape))
     padded = xp.concat([zeros, rows, zeros], axis)

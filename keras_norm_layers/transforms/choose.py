@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_norm_layers import validation
 from keras_norm_layers.kernels import backend
 from keras_norm_layers.layer import serializable
@@ -145,11 +147,16 @@ def chosen(keys: list[Any], n: Any) -> list[Any]:
 
     ``n`` is a number, or a tensor (N,).
     """
-    cast = backend.namespace(keys[0]).cast
-    gates = []
-    for number, key in enumerate(keys):
-        # Of equal keys the first counts as smaller, so that there are n whatever is drawn.
-        before = [cast(other <= key, "float32") for other in keys[:number]]
-        before += [cast(other < key, "float32") for other in keys[number + 1 :]]
-        gates.append(cast(sum(before, key * 0.0) < n, "float32"))
-    return gates
+    xp = backend.namespace(keys[0])
+    every = xp.stack(keys, 1)
+    other, key = every[:, None, :], every[:, :, None]
+    # Of equal keys the first counts as smaller, so that there are n whatever is drawn.
+    first = xp.constant(_triangle, len(keys))
+    before = xp.sum(xp.where(other == key, first, xp.cast(other < key, "float32")), 2)
+    gates = xp.cast(before < (n if isinstance(n, int) else n[:, None]), "float32")
+    return [gates[:, number] for number in range(len(keys))]
+
+
+def _triangle(size: int) -> np.ndarray:
+    """1 below the diagonal: [i, j] says that j stands before i."""
+    return np.tril(np.ones((size, size), "float32"), -1)

@@ -405,9 +405,13 @@ def _chosen(transform: Any, values: Drawn, compiled: bool, seldom: bool) -> Any:
 
 def _change_of(transform: Any, gate: Any, values: Drawn) -> pixels.Change:
     """What a transform of values does to the images whose ``gate`` (N,) is 1."""
-    if transform.kind == "pixel":
-        return pixels.Change(gate, values, transform.change, transform.pointwise and not transform.costly)
-    return pixels.Change(gate, values, lambda drawn, seen: color.apply(seen, transform.color(drawn, seen)), True)
+
+    def run(drawn: Any, seen: Any, own: bool = False) -> Any:
+        if transform.kind == "pixel":
+            return transform.change(drawn, seen)
+        return color.apply(seen, transform.color(drawn, seen), own)
+
+    return pixels.Change(gate, values, run, transform.kind == "color" or (transform.pointwise and not transform.costly))
 
 
 def sides(images: Any) -> tuple[Any, Any]:
