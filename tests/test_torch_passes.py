@@ -265,7 +265,7 @@ def test_groups_of_images_that_no_map_moves_are_copied(passes, monkeypatch):
     )
     monkeypatch.setattr(passes, "GROUP", 2 * images[0].numel())
     stays = torch.tensor([True, True, False, True, True, True, False, False])
-    result = passes.in_groups(warp, [0, 2, 4, 6], {"images": images}, maps, None, stays)
+    result = passes.in_groups(warp, [0, 2, 4, 6], {"images": images}, maps, None, stays=stays)
     assert len(seen) == 2
     np.testing.assert_array_equal(result[[0, 1, 4, 5]], images[[0, 1, 4, 5]])
     np.testing.assert_allclose(result, warp({"images": images}, maps, None), atol=1e-4)

@@ -19,6 +19,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     on_host,
     read_planes,
     weighted,
+    weighted_sum,
 )
 
 where, minimum, maximum, floor, abs, sqrt = jnp.where, jnp.minimum, jnp.maximum, jnp.floor, jnp.abs, jnp.sqrt

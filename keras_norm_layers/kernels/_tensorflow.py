@@ -20,6 +20,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     on_host,
     read_planes,
     weighted,
+    weighted_sum,
 )
 
 where, minimum, maximum, floor, abs, sqrt = tf.where, tf.minimum, tf.maximum, tf.floor, tf.abs, tf.sqrt

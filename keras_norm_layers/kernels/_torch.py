@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import keras
 import torch
@@ -124,6 +124,14 @@ def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
     if a.requires_grad or b.requires_grad:
         return a * of_a + b * of_b
     return a.mul_(of_a).addcmul_(b, of_b)
+
+
+def weighted_sum(parts: list[Any], weights: Sequence[float]) -> Any:
+    """The sum of tensors, each times a number, added up in one new tensor."""
+    total = parts[0] * weights[0]
+    for part, weight in zip(parts[1:], weights[1:]):
+        total = torch.add(total, part, alpha=weight) if total.requires_grad else total.add_(part, alpha=weight)
+    return total
 
 
 def where_rows(condition: Any, a: Any, b: Any) -> Any:
@@ -312,18 +320,29 @@ def affine_clip(images: Any, gain: Any, offset: Any, low: Any, high: Any, own: b
     """min(max(gain * images + offset, low), high), any part of it None, with one new tensor instead of four, and with
     none where the images are our ``own`` to change: new memory costs more time than the arithmetic.
     """
-    out = images if own and not images.requires_grad else None
-    if gain is not None and offset is not None:
+    learns = any(isinstance(x, torch.Tensor) and x.requires_grad for x in (images, gain, offset, low, high))
+    out = images if own and not learns else None
+    if gain is not None and offset is not None and _one_by_one(images, gain):
         result = torch.addcmul(offset, images, gain, out=out)
-    elif gain is not None or offset is not None:
-        result = torch.add(images, offset, out=out) if gain is None else torch.mul(images, gain, out=out)
+    elif gain is not None:
+        result = torch.mul(images, gain, out=out)
+        result = result if offset is None else result.add_(offset)
+    elif offset is not None:
+        result = torch.add(images, offset, out=out)
     else:
         result = images.clone() if out is None else images
     if low is None or high is None:
         return result
-    if isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
-        low, high = _pair(low, high)
-    return torch.clamp_(result, low, high)  # between numbers where it can be: between tensors it is slower
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+        return torch.clamp_(result, low, high)
+    low, high = _pair(low, high)  # between tensors, a clamp is slower than both of its halves
+    out = None if learns else result
+    return torch.minimum(torch.maximum(result, low, out=out), high, out=out)
+
+
+def _one_by_one(images: Any, gain: Any) -> bool:
+    """Whether torch has no wide instructions for a product of these: for numbers that change from value to value."""
+    return gain.shape[-1] > 1 and images.is_contiguous()
 
 
 def hasher(seed: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 COMPILE_FROM = 1 << 17  # a batch of fewer values on the host is done before the compiler has started
@@ -20,6 +20,12 @@ def dtype_name(x: Any) -> str:
 def weighted(a: Any, of_a: Any, b: Any, of_b: Any) -> Any:
     """a * of_a + b * of_b, where nobody else holds ``a``."""
     return a * of_a + b * of_b
+
+
+def weighted_sum(parts: list[Any], weights: Sequence[float]) -> Any:
+    """The sum of tensors, each times a number."""
+    products = [part * weight for part, weight in zip(parts, weights)]
+    return functools.reduce(operator.add, products)
 
 
 def groups(images: Any, gains: bool) -> list[int]:

@@ -47,8 +47,7 @@ def apply(images: Any, color: Color, own: bool = False) -> Any:
 
 def luma(images: Any) -> Any:
     """The luminance (N, H, W, 1) of images (N, H, W, 3)."""
-    red, green, blue = (images[..., i : i + 1] for i in range(3))
-    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return namespace(images).weighted_sum([images[..., i : i + 1] for i in range(3)], LUMA)
 
 
 def channel_range(images: Any) -> tuple[Any, Any]:

@@ -103,12 +103,12 @@ def gamma(images: Any, exponent: Any, low: float, high: float) -> Any:
 def equalize(images: Any, bins: int, low: float, high: float, gate: Any) -> Any:
     """Each channel of each image so that its histogram over ``bins`` is as flat as can be; 256 levels come out.
 
-    A channel whose values are all in one bin stays. Only images whose ``gate`` (N,) is 1 are sure to be equalized.
+    A channel whose values are all in one bin stays, and so does an image whose ``gate`` (N,) is 0.
     """
     xp = namespace(images)
     n, _, _, channels = xp.shape(images)
     scale = (bins - 1) / (high - low)
-    scaled = images * scale + (NEARLY - low * scale)
+    scaled = (images if scale == 1.0 else images * scale) + (NEARLY - low * scale)
     # Clipped as integers too: NaN is no place, and what is out of a table is read from foreign memory.
     bin_ = xp.clip(xp.cast(xp.clip(scaled, 0.0, float(bins - 1), own=True), "int32"), 0, bins - 1, own=True)
     rows = xp.arange(n, "int32", images)[:, None] * channels + xp.arange(channels, "int32", images)
@@ -118,5 +118,5 @@ def equalize(images: Any, bins: int, low: float, high: float, gate: Any) -> Any:
     lowest = xp.amin(xp.where(reached > 0.0, reached, total), 2, keepdims=True)
     level = xp.round((reached - lowest) * GREY_LEVELS / xp.maximum(total - lowest, 1.0))
     table = low + level * ((high - low) / GREY_LEVELS)
-    flat = xp.reshape(total == lowest, (n, 1, 1, channels))
-    return xp.where_rows(flat, images, xp.look_up(xp.reshape(table, (-1,)), cells))
+    stays = xp.reshape((total == lowest) | (gate < 0.5)[:, None, None], (n, 1, 1, channels))
+    return xp.where_rows(stays, images, xp.look_up(xp.reshape(table, (-1,)), cells))

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_norm_layers import validation
-from keras_norm_layers.kernels import backend, color, pixels, resample
+from keras_norm_layers.kernels import color, pixels, resample
 from keras_norm_layers.transforms.layer import RandomLayer
 from keras_norm_layers.transforms.plan import Resampling
 from keras_norm_layers.transforms.sampling import Distribution
@@ -228,9 +228,3 @@ def check_transforms(owner: str, transforms: Any, nested: bool = False) -> list[
             )
         result.append(transform)
     return result
-
-
-def on(gate: Any, images: Any, changed: Any) -> Any:
-    """``changed`` where ``gate`` (N,) is 1, ``images`` (N, ...) where it is 0."""
-    xp = backend.namespace(images)
-    return xp.where((gate > 0.5)[:, None, None, None], changed, images)

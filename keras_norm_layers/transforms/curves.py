@@ -7,7 +7,7 @@ from typing import Any
 from keras_norm_layers import validation
 from keras_norm_layers.kernels import backend, curves
 from keras_norm_layers.layer import serializable
-from keras_norm_layers.transforms.base import PixelTransform, on
+from keras_norm_layers.transforms.base import PixelTransform
 from keras_norm_layers.transforms.sampling import Coin, Distribution, Integers, LogUniform, Sign, Uniform
 
 
@@ -272,4 +272,4 @@ class Equalization(PixelTransform):
         return {"on": Coin(1.0)}
 
     def change(self, params: dict[str, Any], images: Any) -> Any:
-        return on(params["on"], images, curves.equalize(images, self.bins, *self.value_range, params["on"]))
+        return curves.equalize(images, self.bins, *self.value_range, params["on"])
