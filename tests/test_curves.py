@@ -318,6 +318,21 @@ def test_jitter_is_keras_jitter():
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * 255)
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_contrast_and_hue_of_jitter_are_keras_jitters(sign):
+    factors = {"contrast_factor": (0.8, 0.9), "hue_factor": (0.6, 0.6)}
+    images, contrast = noise(), 1.4
+    ours, theirs = (library.RandomColorJitter(**factors) for library in (knl, keras.layers))
+    theirs.random_contrast.get_random_transformation = lambda *_, **__: {"contrast_factor": np.float32(contrast)}
+    turn = np.full(len(images), sign * 0.6 * 0.5, "float32")
+    theirs.random_hue.get_random_transformation = lambda *_, **__: {"factor": keras.ops.convert_to_tensor(turn)}
+    ours.build(images.shape)
+    drawn = [(contrast - 0.2) / 1.7, 0.5, 0.25 if sign > 0 else 0.75]  # a contrast from 0.2 to 1.9, a turn, its sign
+    u = np.tile(np.array([drawn], "float32"), (len(images), 1))
+    made = to_numpy(theirs(keras.ops.convert_to_tensor(images), training=True))
+    np.testing.assert_allclose(to_numpy(ours.apply(images, u)), made, atol=1e-4 * 255)
+
+
 def test_jitter_draws_once_a_batch_if_told():
     images = np.repeat(noise()[:1], 6, axis=0)
     jitter = knl.RandomColorJitter((0, 255), 0.3, 0.5, (0.2, 0.8), 0.4, same_on_batch=True, seed=1)
