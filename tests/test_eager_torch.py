@@ -115,8 +115,7 @@ def test_a_choice_computes_for_the_chosen_images_only():
 
 
 @pytest.mark.parametrize("planes", [False, True])  # as a compiled resampling leaves them
-def test_the_chosen_images_may_be_taken_a_few_at_a_time(planes, monkeypatch):
-    torch_ = namespace_named("torch")
+def test_large_images_are_changed_one_by_one(planes, monkeypatch):
     operations = [
         *(knl.RandomBrightness(0.5), knl.RandomContrast(0.5), knl.RandomColorDegeneration(0.9), knl.AutoContrast()),
         *(knl.RandomPosterization(3), knl.Solarization(0.5), knl.Equalization(), knl.RandomSharpness(0.9)),
@@ -125,16 +124,16 @@ def test_the_chosen_images_may_be_taken_a_few_at_a_time(planes, monkeypatch):
     given[3] = 20.0  # nothing to equalize or to stretch
     images = tensor(given)
     images = images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) if planes else images
-    for operation in operations:
-        layer = knl.Maybe([knl.RandomInvert(p=1.0), operation], p=0.6, seed=4)
+    for layer in (*(knl.Maybe(operation, p=0.6) for operation in operations), knl.SomeOf(operations, (1, 8))):
         layer.build(images.shape)
         u, results = layer.draw(16), []
-        for together in (1, 3 * images[0].numel(), 1 << 18):
-            monkeypatch.setattr(torch_, "IN_CACHE", together)
+        for size in (1 << 18, images[0].numel()):
+            monkeypatch.setattr(namespace_named("torch"), "IN_CACHE", size)
             results.append(to_numpy(layer.apply(images, u)))
-        np.testing.assert_allclose(results[0], results[2], atol=2e-4)  # sums of one image or of many
-        np.testing.assert_allclose(results[1], results[2], atol=2e-4)
-        np.testing.assert_array_equal(to_numpy(images), given)
+            np.testing.assert_array_equal(to_numpy(images), given)
+        steps = np.abs(results[1] - results[0])  # of posterization and equalization, after sums of one image or of many
+        assert np.mean(steps > 2e-4) < 0.01
+        assert (results[0] != given).any()
 
 
 def test_what_is_written_over_is_never_the_users():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any, Callable, Sequence
 
@@ -30,7 +31,7 @@ from keras_norm_layers.kernels._torch_reading import (  # noqa: F401 - of the na
 floor, abs, sqrt, sin, cos, matmul = torch.floor, torch.abs, torch.sqrt, torch.sin, torch.cos, torch.matmul
 round, exp, log, erfinv = torch.round, torch.exp, torch.log, torch.erfinv
 COPIES_ARITHMETIC = False  # see ``pixels.materialize``
-IN_CACHE = 1 << 18  # float32 numbers that stay in the cache of a core from one step to the next
+IN_CACHE = 1 << 18  # so many float32 numbers stay in the cache of a core from one step to the next
 
 
 def asarray(x: Any, dtype: str | None = None) -> Any:
@@ -258,9 +259,29 @@ def change_some(changes: list[Any], images: Any, own: bool) -> Any:
     """Several ``pixels.Change``, one after the other, computed for the images that they are made to, and written over
     these where they are our ``own``. Returns the images, and whether they are our own now.
     """
+    drawn = [value for change in changes for value in change.values.values()]
+    learns = any(x.requires_grad for x in (images, *drawn))
+    if not (fuses() or learns) and 2 * images.shape[1:].numel() > IN_CACHE:
+        return _image_by_image(changes, images, own)
     for change in changes:
-        images, own = _change_some(change, images, own)
+        images, own = _change_some(change, images, own and not learns)
     return images, own
+
+
+def _image_by_image(changes: list[Any], images: Any, own: bool) -> Any:
+    """``change_some``, all changes of an image while it is in the cache of a core."""
+    open_ = (torch.stack([change.gate for change in changes], 1) > 0.5).tolist()
+    if not any(map(any, open_)):
+        return images, own
+    images = images if own else images.clone()
+    for number, chosen in enumerate(open_):
+        here = slice(number, number + 1)
+        seen = place = images[here]
+        for change in itertools.compress(changes, chosen):
+            seen = change.run({name: value[here] for name, value in change.values.items()}, seen, own=True)
+        if seen is not place:
+            place.copy_(seen)
+    return images, True
 
 
 def _change_some(change: Any, images: Any, own: bool) -> Any:
@@ -269,22 +290,10 @@ def _change_some(change: Any, images: Any, own: bool) -> Any:
     rows = torch.nonzero(change.gate > 0.5)[:, 0]
     if not len(rows):
         return images, own
-    if len(rows) == len(images) and not own:
+    if len(rows) == len(images):
         return change.run(change.values, images), False
-    if images.requires_grad or any(value.requires_grad for value in change.values.values()):
-        changed = change.run({name: value[rows] for name, value in change.values.items()}, images[rows])
-        return images.index_copy(0, rows, changed), True
-    images = images if own else images.clone()
-    # A few at a time, all steps of a change in the cache of a core, and where they lie if it is one image.
-    for part in rows.split(max(1, IN_CACHE // max(1, images[0].numel()))):
-        here = slice(int(part), int(part) + 1) if len(part) == 1 else part
-        seen = images[here]
-        changed = change.run({name: value[here] for name, value in change.values.items()}, seen, own=True)
-        if len(part) > 1:
-            images.index_copy_(0, part, changed)
-        elif changed is not seen:
-            seen.copy_(changed)
-    return images, True
+    changed = change.run({name: value[rows] for name, value in change.values.items()}, images[rows])
+    return images.index_copy_(0, rows, changed) if own else images.index_copy(0, rows, changed), True
 
 
 def fill_where(mask: Any, images: Any, fill: Callable[[Any, Any], Any]) -> Any:

@@ -250,8 +250,8 @@ class Plan:
         """The changes of values that are made to the chosen images only, where that is worth while: the first one of a
         run -> all of its changes, the others -> [].
 
-        It costs a copy of what is chosen, and a compiler the fusion with what stands beside, and all images once. So a
-        compiler does it for what is costly, or for three that are chosen seldom; eager code in any case.
+        It costs a compiler the fusion with what stands beside, and all images once. So a compiler does it for what is
+        costly, or for three that are chosen seldom; eager code in any case.
         """
         xp, run, result = backend.namespace(images), [], {}  # type: Any, list[int], dict[int, list[Any]]
         compiled = xp.fuses()
@@ -263,11 +263,10 @@ class Plan:
             if gate is not None:
                 run.append(number)
                 result[number] = [_change_of(node.transform, gate, values)]
-            if gate is not None and compiled:
                 continue
             if compiled and len(run) < 3 and not any(self.transforms[n].costly for n in run):
                 result = {n: changes for n, changes in result.items() if n not in run}
-            for follower in run[1:] if compiled else []:
+            for follower in run[1:]:
                 if follower in result:
                     result[run[0]] += result[follower]
                     result[follower] = []
