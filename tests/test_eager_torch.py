@@ -114,6 +114,34 @@ def test_a_choice_computes_for_the_chosen_images_only():
     np.testing.assert_array_equal(out, images.astype("float32") + chosen[:, None, None, None])
 
 
+@pytest.mark.parametrize("size", [(9, 8), (7, 12)])
+@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
+def test_images_may_be_read_a_few_at_a_time(fill_mode, size, monkeypatch):
+    import torch
+
+    from keras_norm_layers.kernels import _torch_passes, _torch_reading
+
+    images = tensor(photos(9, 9, 8))
+    maps = torch.eye(3).repeat(9, 1, 1) if size == (9, 8) else matrices.rotate(torch.linspace(0.1, 0.9, 9))
+    maps[4:6] = matrices.rotate(torch.linspace(0.3, 0.4, 2))
+    x, y = resample.coordinates(maps, (9, 8), size)
+    sample, parts, results = _torch_reading._sample, [], []
+    monkeypatch.setattr(_torch_reading, "_sample", lambda part, *args: parts.append(len(part)) or sample(part, *args))
+    for group in (9 * 72 * 3, 2 * 72 * 3):
+        monkeypatch.setattr(_torch_passes, "GROUP", group)
+        results.append(_torch_reading.affine_sample(images, maps, size, fill_mode, 9.0))
+        results.append(_torch_reading.grid_sample(images, x, y, fill_mode, 9.0))
+    together = max(2, torch.get_num_threads())
+    read = range(0, 9, together)
+    # Images that no map moves are not read; what is left over is read alone.
+    moved = [n for n in read if size != (9, 8) or {4, 5} & set(range(n, n + together))]
+    assert parts == [9, 9, *(min(together, 9 - n) for n in moved), *(min(together, 9 - n) for n in read)]
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], atol=1e-3)
+    if size == (9, 8):
+        np.testing.assert_array_equal(results[2][:4], images[:4])
+
+
 @pytest.mark.parametrize("planes", [False, True])  # as a compiled resampling leaves them
 def test_large_images_are_changed_one_by_one(planes, monkeypatch):
     operations = [

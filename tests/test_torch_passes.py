@@ -224,53 +224,6 @@ def test_what_is_compiled_on_a_cpu(step, gains, passes, compiles, monkeypatch):
     assert len(compiled) == 2 * gains
 
 
-@pytest.mark.parametrize("fill_mode", ["constant", "reflect"])
-def test_of_choices_among_many_the_resampling_is_compiled(fill_mode, passes, monkeypatch):
-    import torch
-
-    from keras_norm_layers.kernels import _torch_reading
-
-    layer = knl.RandAugment(factor=0.5, fill_mode=fill_mode, fill_value=9.0, seed=1)
-    images = data(7)["images"]
-    layer.build((None, *images.shape[1:]))
-    u = layer.draw(7)
-    monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", "0")
-    eager = to_numpy(layer.apply(images, u))
-    compile_, compiled = torch.compile, []
-    monkeypatch.setattr(torch, "compile", lambda f, **_: compiled.append(f) or compile_(f, backend="eager"))
-    monkeypatch.delenv("KERAS_NORM_LAYERS_TORCH_COMPILE")
-    monkeypatch.setattr(passes, "_cpu_compiles", lambda: True)
-    monkeypatch.setattr(passes, "GROUP", 2 * images[0].size)
-    monkeypatch.setitem(passes.COMPILE_FROM, "cpu", 1)
-    _torch_reading._warping.cache_clear()
-    for _ in range(2):
-        np.testing.assert_allclose(to_numpy(layer.apply(images, u)), eager, atol=1.01)  # posterization has steps
-        assert np.mean(np.abs(to_numpy(layer.apply(images, u)) - eager) > 1e-2) < 0.01
-    assert len(compiled) == 1
-
-
-def test_groups_of_images_that_no_map_moves_are_copied(passes, monkeypatch):
-    import torch
-
-    from keras_norm_layers.kernels import _torch_reading
-
-    images = torch.as_tensor(data(8)["images"])
-    maps = torch.eye(3).repeat(8, 1, 1)
-    maps[[2, 6, 7], 0, 2] = 0.25
-    warp, seen = _torch_reading._warping.__wrapped__((12, 10), "reflect", 0.0), []
-    write = passes.Pass._write
-    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
-    monkeypatch.setattr(
-        passes.Pass, "_write", lambda self, out, given, u, s: seen.append(u) or write(self, out, given, u, s)
-    )
-    monkeypatch.setattr(passes, "GROUP", 2 * images[0].numel())
-    stays = torch.tensor([True, True, False, True, True, True, False, False])
-    result = passes.in_groups(warp, [0, 2, 4, 6], {"images": images}, maps, None, stays=stays)
-    assert len(seen) == 2
-    np.testing.assert_array_equal(result[[0, 1, 4, 5]], images[[0, 1, 4, 5]])
-    np.testing.assert_allclose(result, warp({"images": images}, maps, None), atol=1e-4)
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "int16"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])

@@ -60,25 +60,26 @@ def groups(images: Any, gains: bool) -> list[int]:
     gain on its many small steps. All groups are of one size, so that one compiled program serves them; the last one may
     begin before the end of the one before it.
     """
-    count, size = images.shape[0], _group_size(images)
+    count, size = images.shape[0], group_size(images)
     apart = images.device.type == "cpu" and count > size and _SHAPES_DECIDE is not None
     if not apart or images.requires_grad or torch.compiler.is_compiling():
         return []
     return [*range(0, count - size, size), count - size] if compiler_wanted("cpu", images.numel(), gains) else []
 
 
-def _group_size(images: Any) -> int:
+def group_size(images: Any) -> int:
+    """How many of these images (N, H, W, C) stay in the cache of a core from one step of a pass to the next."""
     return max(1, GROUP // max(1, images.shape[1:].numel()))
 
 
-def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any, stays: Any = None) -> Any:
+def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) -> Any:
     """``run(data, u, strength)`` by groups of images that begin at ``starts``: the same result for each image.
-    ``u`` has a row for each. ``stays`` (N,), if known: which images a ``run`` that gives images leaves as they are.
+    ``u`` has a row for each.
 
     One thread does all steps of a group and writes it where it belongs; threads take groups as they get done. Had each
     step threads of its own, all would wait after every step for the slowest.
     """
-    size = _group_size(data["images"])
+    size = group_size(data["images"])
     program = None if u.requires_grad else run.writer(data, u, strength)
     if program is None:
         return run(data, u, strength)
@@ -89,9 +90,6 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any, st
     def fill(start: int) -> None:
         here = slice(start, start + size)
         with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
-            if stays is not None and stays[here].all():
-                targets[0][here].copy_(data["images"][here])
-                return
             write([target[here] for target in targets], _rows(data, here), u[here], strength)
 
     fill(starts[0])  # compiles, if it is the first one

@@ -4,12 +4,12 @@ as a whole.
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from keras_norm_layers.kernels._torch_passes import Pass, groups, in_groups
+from keras_norm_layers.kernels._torch_passes import group_size, new_like
 
 # From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
 COPY_FROM = 1 << 10
@@ -78,36 +78,49 @@ def _words(images: Any) -> Any:
 def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) -> Any:
     """Bilinear reading of (N, H, W, C) images at coordinates (N, H, W) counted from the border: torch's own kernel."""
     _, height, width, _ = images.shape
-    return _sample(images, torch.stack([x * (2.0 / width) - 1.0, y * (2.0 / height) - 1.0], -1), fill_mode, fill_value)
+
+    def part(here: slice) -> Any:
+        grid = torch.stack([x[here] * (2.0 / width) - 1.0, y[here] * (2.0 / height) - 1.0], -1)
+        return _sample(images[here], grid, fill_mode, fill_value)
+
+    return _in_parts(part, images, (x.shape[1], x.shape[2]), learns=x.requires_grad or y.requires_grad)
 
 
 def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode: str, fill_value: float) -> Any:
     """The same at the places to which affine maps (N, 3, 3), centred and in pixels, bring an output of size
-    ``outside``; large batches by the compiler, if what stands around is better not compiled.
+    ``outside``.
     """
-    starts = [] if inverse.requires_grad else groups(images, gains=True)
-    if starts:
-        same_size = tuple(outside) == tuple(images.shape[1:3])
-        stays = (inverse == torch.eye(3)).flatten(1).all(1) if same_size else None
-        warping = _warping(tuple(outside), fill_mode, fill_value)
-        return in_groups(warping, starts, {"images": images}, inverse, None, stays)
     _, height, width, _ = images.shape
     # Torch counts from -1 to 1, border to border. A row and a column of products, and one sum for each pixel.
     m = inverse[:, :2] * torch.tensor([[2.0 / width], [2.0 / height]], device=inverse.device)
     y, x = (torch.arange(n, dtype=torch.float32, device=inverse.device) - 0.5 * (n - 1) for n in outside)
-    grid = x[None, None, :, None] * m[:, None, None, :, 0]
-    grid = grid + (y[None, :, None, None] * m[:, None, None, :, 1] + m[:, None, None, :, 2])
-    return _sample(images, grid, fill_mode, fill_value)
+    stays = None
+    if tuple(outside) == (height, width) and images.device.type == "cpu":  # elsewhere, to ask would stop the device
+        stays = (inverse == torch.eye(3)).flatten(1).all(1)
+
+    def part(here: slice) -> Any:
+        if stays is not None and stays[here].all():
+            return images[here]
+        grid = x[None, None, :, None] * m[here, None, None, :, 0]
+        grid = grid + (y[None, :, None, None] * m[here, None, None, :, 1] + m[here, None, None, :, 2])
+        return _sample(images[here], grid, fill_mode, fill_value)
+
+    return _in_parts(part, images, outside, learns=inverse.requires_grad)
 
 
-@functools.lru_cache(maxsize=16)
-def _warping(outside: tuple[int, int], fill_mode: str, fill_value: float) -> Pass:
-    from keras_norm_layers.kernels import resample  # which stands on this module
-
-    def warp(data: Any, inverse: Any, _: Any) -> Any:
-        return resample.warp(data["images"], inverse, "bilinear", fill_mode, fill_value, size=outside)
-
-    return Pass(warp)
+def _in_parts(part: Callable[[slice], Any], images: Any, outside: tuple[int, int], learns: bool) -> Any:
+    """``part`` of all images, (N, H, W, C) of size ``outside``, in float32. On a CPU a few at a time, but enough for
+    all threads: what lies between its steps then stays in the cache, and takes memory that was used before.
+    """
+    count, size = len(images), max(group_size(images), torch.get_num_threads())
+    if images.device.type != "cpu" or count <= size or learns or images.requires_grad:
+        return part(slice(None)).to(torch.float32)
+    one = torch.empty((0, images.shape[3], *outside)).permute(0, 2, 3, 1)  # as torch's kernel gives them
+    result = new_like(one, count)
+    for start in range(0, count, size):
+        here = slice(start, start + size)
+        result[here].copy_(part(here))
+    return result
 
 
 def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
