@@ -80,7 +80,7 @@ def grid_sample(images: Any, x: Any, y: Any, fill_mode: str, fill_value: float) 
     _, height, width, _ = images.shape
 
     def part(here: slice) -> Any:
-        grid = torch.stack([x[here] * (2.0 / width) - 1.0, y[here] * (2.0 / height) - 1.0], -1)
+        grid = torch.stack([x[here] * (2.0 / width) - 1.0, y[here] * (2.0 / height) - 1.0], 1)
         return _sample(images[here], grid, fill_mode, fill_value)
 
     return _in_parts(part, images, (x.shape[1], x.shape[2]), learns=x.requires_grad or y.requires_grad)
@@ -101,8 +101,8 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
     def part(here: slice) -> Any:
         if stays is not None and stays[here].all():
             return images[here]
-        grid = x[None, None, :, None] * m[here, None, None, :, 0]
-        grid = grid + (y[None, :, None, None] * m[here, None, None, :, 1] + m[here, None, None, :, 2])
+        across, down, shift = (m[here, :, i, None, None] for i in range(3))
+        grid = x[None, None, None, :] * across + (y[None, None, :, None] * down + shift)
         return _sample(images[here], grid, fill_mode, fill_value)
 
     return _in_parts(part, images, outside, learns=inverse.requires_grad)
@@ -124,10 +124,13 @@ def _in_parts(part: Callable[[slice], Any], images: Any, outside: tuple[int, int
 
 
 def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
+    """Images (N, H, W, C) at the places of a grid (N, 2, h, w): x and y, from -1 to 1, each in a plane of its own."""
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill_mode]
     planes = images.permute(0, 3, 1, 2).to(torch.float32)
     shifted = planes - fill_value if fill_mode == "constant" and fill_value != 0 else planes
-    result = torch.nn.functional.grid_sample(shifted, grid, "bilinear", padding, align_corners=False)
+    result = torch.nn.functional.grid_sample(
+        shifted, grid.permute(0, 2, 3, 1), "bilinear", padding, align_corners=False
+    )
     if shifted is not planes:
         result = result + fill_value
     return result.permute(0, 2, 3, 1)
