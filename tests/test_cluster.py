@@ -191,10 +191,11 @@ def test_nan_on_a_worker_is_the_same_readable_error(ray):
 
 @no_layer
 def test_an_error_ends_the_reading_before_it_is_raised(ray, monkeypatch):
-    begun, rows = [], cluster._rows
+    begun, rows, images = [], cluster._rows, pictures(dtype="float32")
+    images[137] = np.nan
     monkeypatch.setattr(cluster, "_rows", lambda dataset: begun.append(rows(dataset)) or begun[0])
     with pytest.raises(ValueError, match="NaN"):
-        cluster.aggregate(dataset_of(ray, pictures(dtype="float32") * np.nan), [Moments()])
+        cluster.aggregate(dataset_of(ray, images), [Moments()])
     assert begun[0].gi_frame is None  # else it ends with the traceback, when Ray may be gone
 
 
