@@ -17,6 +17,7 @@ from keras_norm_layers.kernels._torch_passes import (  # noqa: F401 - of the nam
     groups,
     in_groups,
     new_like,
+    stored_order,
 )
 from keras_norm_layers.kernels._torch_reading import (  # noqa: F401 - of the namespace
     affine_sample,
@@ -398,7 +399,7 @@ def as_stored(x: Any) -> tuple[Any, tuple[int, ...]]:
     """``x`` with its axes in the order in which it lies in memory, and the order of axes that makes it ``x`` again:
     another one would have to be copied to become one axis.
     """
-    order = sorted(range(x.ndim), key=lambda axis: x.stride(axis), reverse=True)
+    order = stored_order(x)
     return x.permute(order), tuple(order.index(axis) for axis in range(x.ndim))
 
 

@@ -33,6 +33,11 @@ ONE_THREAD = {"cpp.threads": 1, "cpp_wrapper": True, "guard_filter_fn": _SHAPES_
 _passes = itertools.count()
 
 
+def stored_order(x: Any) -> list[int]:
+    """The axes of a tensor in the order in which it lies in memory, the widest steps first."""
+    return sorted(range(x.ndim), key=lambda axis: x.stride(axis), reverse=True)
+
+
 def new_like(x: Any, rows: int | None = None) -> Any:
     """A new tensor with the dtype, the shape and the order of axes of ``x``; with ``rows``, so many on the first axis.
 
@@ -40,7 +45,7 @@ def new_like(x: Any, rows: int | None = None) -> Any:
     ones of 4 KB, to get memory takes longer than the arithmetic that fills it.
     """
     shape = (x.shape[0] if rows is None else rows, *x.shape[1:])
-    order = sorted(range(x.ndim), key=lambda axis: x.stride(axis), reverse=True)
+    order = stored_order(x)
     if x.ndim and order[0] != 0:
         order = list(range(x.ndim))
     plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.uint8, torch.int32)
