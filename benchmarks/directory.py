@@ -4,7 +4,8 @@ One epoch over 2000 JPEG files of 500 x 375, 375 x 500 and 640 x 480 pixels, qua
 scikit-learn and scikit-image ship; 224 x 224, batches of 32, shuffled. Same resizing beside same resizing: bilinear
 without antialiasing, which is what Keras's function does, and with antialiasing, which it has no argument for: there
 its own steps (read, decode, ``tf.image.resize``, batch, prefetch) run with ``antialias=True``. Ours is read as a
-``PyDataset`` and as ``tf.data``. The pixels of some images are compared before anything is timed. Epochs are taken in
+``PyDataset`` and as ``tf.data``; without antialiasing by OpenCV, which is what it takes where that is installed, and by
+Pillow, which it takes where it is not. The pixels of some images are compared before anything is timed. Epochs are taken in
 turns; the ratio is the median over the turns. Run ``python benchmarks/directory.py`` (10 minutes); writes
 ``results/directory.json``.
 """
@@ -108,7 +109,7 @@ def read_feed(feed: Any) -> Callable[[], None]:
 
 def cases(folder: str, shuffle: bool = True) -> dict[str, tuple[Callable[[], Any], dict[str, dict[str, Any]]]]:
     """For each kind of resizing: what makes Keras's dataset, and the options of ours by name."""
-    decoders = {"Pillow": {"antialias": False}, "OpenCV": {"antialias": False, "decoder": "opencv"}}
+    decoders = {name: {"antialias": False, "decoder": name.lower()} for name in ("OpenCV", "Pillow")}
     return {
         "plain": (lambda: keras_plain(folder, shuffle), decoders),
         "antialiased": (lambda: keras_steps(folder, shuffle), {"Pillow": {}}),

@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+import types
 
 import data_samples as samples
 import keras
@@ -227,6 +228,14 @@ def test_without_opencv_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r"keras-norm-layers\[opencv\]"):
         images.Format(antialias=False, decoder="opencv")
+    assert images.Format(antialias=False).decoder == "pillow"
+
+
+def test_an_opencv_that_is_too_old_is_not_taken(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(__version__="4.10.0"))
+    with pytest.raises(ImportError, match=r"needs OpenCV 4\.11.*found 4\.10\.0"):
+        images.Format(antialias=False, decoder="opencv")
+    assert images.Format(antialias=False).decoder == "pillow"
 
 
 @pytest.fixture
@@ -234,10 +243,19 @@ def cv2():
     return pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 
-def loaded(content, **options):
+@pytest.mark.usefixtures("cv2")
+def test_opencv_is_taken_for_what_it_does_as_pillow_does():
+    assert images.Format(antialias=False).decoder == "opencv"
+    assert images.Format().decoder == "pillow"
+    assert images.Format(antialias=False, interpolation="nearest").decoder == "pillow"
+    assert images.Format(antialias=False, decoder="pillow").decoder == "pillow"
+
+
+def loaded(content, decoder="pillow", **options):
     """Pixels, or what is wrong with the file."""
+    how = images.Format(antialias=False, decoder=decoder, **options)
     try:
-        return images.load(io.BytesIO(content), "a file", images.Format(antialias=False, **options))[0]
+        return images.load(io.BytesIO(content), "a file", how)[0]
     except images.ImageError as error:
         return error.reason
 
@@ -295,7 +313,7 @@ def test_opencv_resizes_upright_files_to_within_a_level(tmp_path, orientation):
     for options in ({}, {"keep_aspect_ratio": "crop"}, {"keep_aspect_ratio": "pad"}, {"exif_orientation": False}):
         options = {**options, "antialias": False, "image_size": (31, 24)}
         made = fed(tmp_path / "a.jpg", decoder="opencv", **options).astype(int)
-        assert np.abs(made - fed(tmp_path / "a.jpg", **options)).max() <= 1
+        assert np.abs(made - fed(tmp_path / "a.jpg", decoder="pillow", **options)).max() <= 1
     gray = data.from_arrays(np.asarray(picture())[None, ..., 0], image_size=(7, 5), antialias=False, decoder="opencv")
     assert gray[0].shape == (1, 7, 5, 1)
 
@@ -308,7 +326,7 @@ def test_a_folder_read_by_opencv_is_that_of_pillow(tmp_path):
     (tmp_path / "cat" / "cut.jpg").write_bytes(encoded(picture(60, 60))[:500])
     options = {"image_size": (9, 8), "antialias": False, "on_error": "skip", "shuffle": False}
     feeds = []
-    for decoder in images.DECODERS:
+    for decoder in ("pillow", "opencv"):
         with pytest.warns(UserWarning, match="cut.jpg"):
             feeds.append(data.from_directory(tmp_path, decoder=decoder, **options))
     assert feeds[0].skipped == feeds[1].skipped

@@ -55,9 +55,10 @@ class Feed(keras.utils.PyDataset):
         exif_orientation: True (default): files come upright, turned and mirrored by the tag that a camera writes when
             it is not held straight: as viewers show them, and as boxes and masks are drawn. False: as stored, which is
             what ``keras.utils`` and ``tf.io`` give. Tags of masks are treated alike. TIFF files are always upright.
-        decoder: "pillow" (default), or "opencv", which decodes JPEG files to the same pixels and resizes to within one
-            level of them in less time, with ``antialias=False``. Other files, and those without an end, are Pillow's; a
-            few damaged ones that Pillow refuses, for what follows their last row, are read.
+        decoder: "auto" (default): with ``antialias=False`` OpenCV, where it is installed, otherwise Pillow. "opencv"
+            decodes JPEG files to the same pixels and resizes to within one level of them in half the time; other files,
+            and those without an end, are Pillow's; a few damaged ones that Pillow refuses, for what follows their last
+            row, are read. "pillow": the same bytes whatever is installed.
         batch_size: images a batch; default 32.
         shuffle: a new order each epoch (default); False keeps the order of the data.
         seed: an integer in [0, 2**31), for the order and the split. None: the split is that of 0, and the order is
@@ -296,7 +297,7 @@ def feeds(
     keep_aspect_ratio: bool | str = False,
     antialias: bool = True,
     exif_orientation: bool = True,
-    decoder: str = "pillow",
+    decoder: str = "auto",
     label_mode: str | None = "int",
     class_names: list[str] | None = None,
     validation_split: float | str | None = None,

@@ -36,7 +36,7 @@ COLOR_MODES = {
     "grayscale_float": ColorMode("F", 1, "float32", ("F",)),
 }
 BY_CHANNELS = {1: "grayscale", 3: "rgb", 4: "rgba"}
-DECODERS = ("pillow", "opencv")
+DECODERS = ("auto", "pillow", "opencv")
 
 
 class ImageError(ValueError):
@@ -81,7 +81,7 @@ class Format:
     keep_aspect_ratio: bool | str = False
     antialias: bool = True
     exif_orientation: bool = True
-    decoder: str = "pillow"
+    decoder: str = "auto"
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
@@ -105,11 +105,14 @@ class Format:
             )
         if self.decoder == "opencv":
             opencv.library()
-            if self.antialias or self.interpolation != "bilinear":
+            if not self.plain:
                 raise ValueError(
                     "data: decoder='opencv' goes with antialias=False and interpolation='bilinear', for the others are "
                     f"Pillow's. Received: antialias={self.antialias}, interpolation={self.interpolation!r}"
                 )
+        elif self.decoder == "auto":  # chosen here, once, so that other processes which read choose the same
+            chosen = "opencv" if self.plain and opencv.is_installed() else "pillow"
+            object.__setattr__(self, "decoder", chosen)
 
     def window(self, height: int, width: int) -> Window:
         """Which part of an image of this size goes where."""

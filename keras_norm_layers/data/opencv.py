@@ -14,11 +14,29 @@ END = b"\xff\xd9"  # of a JPEG file: without it OpenCV would fill the rest with 
 
 
 def library() -> Any:
-    """The module ``cv2``."""
+    """The module ``cv2``.
+
+    Raises:
+        ImportError: where it is missing, cannot be loaded (a build for a display on a server has no libGL there), or is
+            older than 4.11, which knows how to decode red first.
+    """
+    needs = "data: decoder='opencv' needs OpenCV 4.11: pip install keras-norm-layers[opencv]"
     try:
-        return importlib.import_module("cv2")
+        module = importlib.import_module("cv2")
     except ImportError as error:
-        raise ImportError("data: decoder='opencv' needs OpenCV: pip install keras-norm-layers[opencv]") from error
+        raise ImportError(f"{needs} ({error})") from error
+    if not hasattr(module, "IMREAD_COLOR_RGB"):
+        raise ImportError(f"{needs} (found {getattr(module, '__version__', 'an unknown version')})")
+    return module
+
+
+def is_installed() -> bool:
+    """Whether ``library`` gives one."""
+    try:
+        library()
+    except ImportError:
+        return False
+    return True
 
 
 def decoded(content: bytes, image: Any, mode: str) -> np.ndarray | None:
