@@ -5,8 +5,8 @@ scikit-learn and scikit-image ship; 224 x 224, batches of 32, shuffled. Same res
 without antialiasing, which is what Keras's function does, and with antialiasing, which it has no argument for: there
 its own steps (read, decode, ``tf.image.resize``, batch, prefetch) run with ``antialias=True``. Ours is read as a
 ``PyDataset`` and as ``tf.data``; without antialiasing by OpenCV, which is what it takes where that is installed, and by
-Pillow, which it takes where it is not. The pixels of some images are compared before anything is timed. Epochs are taken in
-turns; the ratio is the median over the turns. Run ``python benchmarks/directory.py`` (10 minutes); writes
+Pillow, which it takes where it is not. The pixels of some images are compared before anything is timed. Epochs are
+taken in turns; the ratio is the median over the turns. Run ``python benchmarks/directory.py`` (10 minutes); writes
 ``results/directory.json``.
 """
 
