@@ -54,6 +54,8 @@ $(VENV)/bench.stamp: pyproject.toml $(VENV)/test.stamp
 
 # Some hours on two cores; one that fails does not stop the others.
 BENCH := $(BIN)/python benchmarks
+# TensorFlow as users have it: without oneDNN each large tensor is new memory, several times slower to write.
+bench: export TF_ENABLE_ONEDNN_OPTS = 1
 bench: $(VENV)/bench.stamp
 	-$(BENCH)/chain.py --backends $(BACKENDS)
 	-$(BENCH)/chain.py --backends $(BACKENDS) --batch 16 --size 1024 --save chain_large

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_norm_layers as knl
-from keras_norm_layers.kernels import backend, color
+from keras_norm_layers.kernels import backend, color, pixels
 from keras_norm_layers.kernels.backend import to_numpy
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
@@ -133,6 +133,13 @@ def test_channel_range_is_the_least_and_the_greatest():
     least, greatest = color.channel_range(backend.namespace(None).asarray(images))
     np.testing.assert_array_equal(to_numpy(least), images.min((1, 2)))
     np.testing.assert_array_equal(to_numpy(greatest), images.max((1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 5, 6, 4), (1, 16, 3, 1), (2, 37, 5, 3), (0, 18, 4, 3)])
+def test_channel_mean_is_the_mean_of_all_rows(shape):
+    images = noise(shape=shape)
+    mean = to_numpy(pixels.channel_mean(backend.namespace(None).asarray(images)))
+    np.testing.assert_allclose(mean, images.astype("float64").mean((1, 2)), atol=1e-4)
 
 
 @pytest.mark.parametrize("value_range", RANGES)

@@ -414,6 +414,17 @@ def test_the_layer_keeps_the_model_compiled():
     np.testing.assert_allclose(model.predict(FLOATS, verbose=0), reference(FLOATS), atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 1031, 1), (1, 2, 2048, 3), (2, 3, 4, 1500), (3, 2, 1, 2)])
+@pytest.mark.parametrize("invert", [False, True])
+def test_wide_rows_and_many_channels(shape, invert):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=shape).astype("float32")
+    mean, std = rng.normal(size=shape[-1]).astype("float32"), rng.uniform(1, 2, shape[-1]).astype("float32")
+    layer = FeaturewiseNormalization(mean=mean, std=std, epsilon=0.0, invert=invert)
+    truth = images.astype("float64") * std + mean if invert else (images.astype("float64") - mean) / std
+    np.testing.assert_allclose(np.asarray(layer(images)), truth, atol=1e-5)
+
+
 def test_one_kernel_of_tensorflow_normalizes_images(only_tensorflow):
     import tensorflow as tf
 
@@ -428,6 +439,13 @@ def test_one_kernel_of_tensorflow_normalizes_images(only_tensorflow):
         assert "FusedBatchNormV3" in kinds
         for result in (graph(tf.constant(batch)), layer(batch)):
             np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+    # Inside XLA there is one loop anyway, in which the images keep their shape.
+    compiled = tf.function(layer, jit_compile=True).get_concrete_function(tf.TensorSpec(images.shape))
+    sizes = {op: {output.shape.num_elements() for output in op.outputs} for op in compiled.graph.get_operations()}
+    large = [op.type for op, found in sizes.items() if images.size in found]
+    assert large and not {"FusedBatchNormV3", "Reshape"} & set(large)
+    np.testing.assert_allclose(compiled(tf.constant(images)), truth, rtol=1e-5, atol=1e-5)
 
     x = tf.Variable(images)
     with tf.GradientTape() as outer:

@@ -18,6 +18,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     groups,
     on_host,
     read_planes,
+    sums_of_groups,
     weighted,
     weighted_sum,
 )
@@ -48,6 +49,11 @@ def cast(x: Any, dtype: str) -> Any:
 def shape(x: Any) -> tuple[Any, ...]:
     """The sizes of ``x``."""
     return x.shape
+
+
+def channel_sums(images: Any) -> Any:
+    """The sum of each channel of each image (N, H, W, C) of known size: (N, C)."""
+    return sums_of_groups(sys.modules[__name__], images)
 
 
 def clip(x: Any, low: Any, high: Any, own: bool = False) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import warnings
 from typing import Any, Callable
@@ -19,6 +20,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     groups,
     on_host,
     read_planes,
+    sums_of_groups,
     weighted,
     weighted_sum,
 )
@@ -84,6 +86,20 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return tf.reduce_mean(x, axis, keepdims)
 
 
+def channel_sums(images: Any) -> Any:
+    """The sum of each channel of each image (N, H, W, C) of known size: (N, C).
+
+    Sixteenths of the rows are added first, and only their sum is seen in another shape: what XLA sees in two shapes it
+    does not write over, and the pass would need the memory of another batch.
+    """
+    rows = images.shape[1]
+    parts = min(16, rows)
+    step = rows // parts
+    folded = functools.reduce(operator.add, [images[:, i * step : (i + 1) * step] for i in range(parts)])
+    sums = sums_of_groups(sys.modules[__name__], folded)
+    return sums if parts * step == rows else sums + tf.reduce_sum(images[:, parts * step :], (1, 2))
+
+
 def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The least value over ``axis``."""
     return tf.reduce_min(x, axis, keepdims)
@@ -120,14 +136,28 @@ def product(numbers: Any) -> Any:
 
 
 def slow_at_narrow_broadcasts(images: Any) -> bool:
-    """Whether a row of pixels at a time is faster than a pixel: so it is with TensorFlow's own kernels."""
-    return True
+    """Whether many pixels side by side are faster than one: so it is with TensorFlow's own kernels."""
+    return not _inside_xla()
+
+
+def _inside_xla() -> bool:
+    """Whether the code is being traced for XLA, as far as the graph says so: both ways are right, one is faster."""
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        context = getattr(graph, "_get_control_flow_context", lambda: None)()
+        if context is not None and getattr(context, "IsXLAContext", lambda: False)():
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def shifted_and_divided(images: Any, mean: Any, divisor: Any, exact: bool) -> Any:
     """(images - mean) / divisor, or without one of them; see ``pixels.scale_and_shift``."""
-    if not exact and mean is not None and divisor is not None and _one_kernel_does(images, mean, divisor):
-        return _batch_normalized(images, mean, 1.0 / divisor)
+    if not exact and mean is not None and divisor is not None:
+        if _inside_xla():
+            return (images - mean) * (1.0 / divisor)
+        if _one_kernel_does(images, mean, divisor):
+            return _batch_normalized(images, mean, 1.0 / divisor)
     images = images if mean is None else images - mean
     return images if divisor is None else images / divisor
 

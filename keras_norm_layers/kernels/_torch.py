@@ -180,6 +180,11 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return torch.mean(x, dim=_axes(x, axis), keepdim=keepdims)
 
 
+def channel_sums(images: Any) -> Any:
+    """The sum of each channel of each image (N, H, W, C): (N, C)."""
+    return torch.sum(images, dim=(1, 2))
+
+
 def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The least value over ``axis``."""
     return torch.amin(x, dim=_axes(x, axis), keepdim=keepdims)

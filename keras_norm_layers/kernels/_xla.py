@@ -28,6 +28,18 @@ def weighted_sum(parts: list[Any], weights: Sequence[float]) -> Any:
     return functools.reduce(operator.add, products)
 
 
+def sums_of_groups(xp: Any, images: Any) -> Any:
+    """The sum of each channel of each image (N, H, W, C) of known size: (N, C).
+
+    Several pixels side by side first: compilers vectorize a last axis of 48, not one of 3.
+    """
+    n, height, width, channels = xp.shape(images)
+    pixels = height * width
+    group = next(k for k in (16, 8, 4, 2, 1) if pixels % k == 0)
+    sums = xp.sum(xp.reshape(images, (n, pixels // group, group * channels)), axis=1)
+    return xp.sum(xp.reshape(sums, (n, group, channels)), axis=1)
+
+
 def groups(images: Any, gains: bool) -> list[int]:
     """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
     return []

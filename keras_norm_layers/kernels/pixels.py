@@ -42,14 +42,10 @@ def saturate(images: Any, dtype: str) -> Any:
 def channel_mean(images: Any) -> Any:
     """The mean of each channel of each image (N, H, W, C), float32 (N, C)."""
     xp = namespace(images)
-    n, height, width, channels = xp.shape(images)
-    if not (xp.COPIES_ARITHMETIC and isinstance(height, int) and isinstance(width, int)):
+    _, height, width, _ = xp.shape(images)
+    if not (isinstance(height, int) and isinstance(width, int)):
         return xp.mean(images, axis=(1, 2))
-    # Several pixels side by side first: compilers vectorize a last axis of 48, not one of 3.
-    pixels = height * width
-    group = next(k for k in (16, 8, 4, 2, 1) if pixels % k == 0)
-    sums = xp.sum(xp.reshape(images, (n, pixels // group, group * channels)), axis=1)
-    return xp.sum(xp.reshape(sums, (n, group, channels)), axis=1) / float(pixels)
+    return xp.channel_sums(images) / float(height * width)
 
 
 def reorder(batch: Any, keys: Any) -> Any:
@@ -78,21 +74,26 @@ def scale_and_shift(images: Any, mean: Any, divisor: Any, invert: bool = False, 
     shape = xp.shape(images)
     given = [s for s in (mean, divisor) if s is not None]
     one_a_channel = all(tuple(s.shape) == (*[1] * (len(shape) - 1), shape[-1]) for s in given)
-    if (
-        given
-        and one_a_channel
-        and len(shape) > 2
-        and isinstance(shape[-2], int)
-        and xp.slow_at_narrow_broadcasts(images)
-    ):
-        mean, divisor = (s if s is None else xp.tile(xp.reshape(s, (-1,)), shape[-2]) for s in (mean, divisor))
-        images = xp.reshape(images, (*shape[:-2], shape[-2] * shape[-1]))
+    widened = bool(given) and one_a_channel and len(shape) > 2 and isinstance(shape[-2], int)
+    widened = widened and xp.slow_at_narrow_broadcasts(images)
+    if widened:
+        k = _side_by_side(shape[-2], shape[-1])
+        mean, divisor = (s if s is None else xp.tile(xp.reshape(s, (-1,)), k) for s in (mean, divisor))
+        images = xp.reshape(images, (*shape[:-2], shape[-2] // k, k * shape[-1]))
     if invert:
         images = images if divisor is None else images * divisor
         images = images if mean is None else images + mean
     else:
         images = xp.shifted_and_divided(images, mean, divisor, exact)
-    return xp.reshape(images, shape) if len(images.shape) != len(shape) else images
+    return xp.reshape(images, shape) if widened else images
+
+
+def _side_by_side(width: int, channels: Any) -> int:
+    """How many pixels of a row to take for one: many numbers a step, but few enough for the innermost cache."""
+    if not isinstance(channels, int):
+        return width
+    fitting = range(max(min(width, 1024 // max(channels, 1)), 1), 0, -1)
+    return next((k for k in fitting if width % k == 0 and k * channels >= 48), width)
 
 
 def interval(area: Any, place: Any, length: Any) -> tuple[Any, Any]:
