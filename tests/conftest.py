@@ -5,6 +5,7 @@ The suite runs under the backend that KERAS_BACKEND names (TensorFlow by default
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import re
@@ -69,6 +70,13 @@ def pytest_collection_modifyitems(items):
     """The slow files first, each file's tests in their order."""
     place = {name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
+def pytest_collection_finish():
+    """The large libraries are imported by now: Python need not look through them for garbage, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 @pytest.hookimpl(optionalhook=True)
