@@ -27,17 +27,19 @@ def images(batch: int, size: int) -> Any:
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
-def ours(size: int) -> Any:
+def ours(size: int, apart: bool = False) -> Any:
+    """The chain as one layer, or its normalization ``apart`` as a layer behind."""
     import keras
 
     import keras_norm_layers as knl
 
     norm = knl.FeaturewiseNormalization(mean=peers.MEAN, std=peers.STD)
-    return keras.Sequential([keras.Input((size, size, 3), dtype="uint8"), augment(), norm])
+    layers = [augment(), norm] if apart else [augment(normalization=norm)]
+    return keras.Sequential([keras.Input((size, size, 3), dtype="uint8"), *layers])
 
 
-def augment() -> Any:
-    """The chain but for its normalization."""
+def augment(**options: Any) -> Any:
+    """The chain, with or without its normalization."""
     import keras_norm_layers as knl
 
     return knl.Augment(
@@ -51,6 +53,7 @@ def augment() -> Any:
             knl.RandomContrast(0.2),
         ],
         seed=0,
+        **options,
     )
 
 
@@ -87,6 +90,8 @@ def factories(backend: str, batch: int, size: int, host: bool = True) -> dict[st
     for kind in kinds[::-1] if backend == "torch" else kinds:  # batches of this size are compiled as they come
         name = "whole graph in XLA" if kind == "XLA" else kind
         result[f"ours, {name}"] = lambda kind=kind: programs.program(kind, ours(size), x)
+    usual = kinds[-1] if backend == "torch" else kinds[0]
+    result[f"ours in two layers, {usual}"] = lambda: programs.program(usual, ours(size, apart=True), x)
     # XLA refuses keras.layers on TensorFlow, and torch.compile is no way to run Keras's layers.
     for kind in {"tensorflow": ("graph",), "jax": ("jit", "eager"), "torch": ("eager",)}[backend]:
         result[f"keras.layers, {kind}"] = lambda kind=kind: programs.program(kind, theirs(size), x)

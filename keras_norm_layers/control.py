@@ -147,11 +147,12 @@ def predict_augmented(
     n = validation.check_count("predict_augmented", "n", n, 1, 100000)
     if not layer.built:
         layer.build((None, *images.shape[1:]))
+    maker = _without_normalization(layer)
     total: Any = None
     seen: Any = 0.0
     for version in range(n + original):
         u = None if version == n else layer.draw(len(images))
-        inputs = images if u is None else to_numpy(layer.apply(images, u))
+        inputs = images if u is None else to_numpy(maker.apply(images, u))
         predicted = model.predict(inputs, batch_size=batch_size, verbose=0)
         shown: Any = 1.0
         if inverse and u is not None:
@@ -166,6 +167,15 @@ def predict_augmented(
             "predict_augmented: some pixels are shown by none of the versions. Give original=True, or a larger n."
         )
     return keras.tree.map_structure(lambda t: (t / seen).astype("float32"), total)
+
+
+def _without_normalization(layer: RandomLayer) -> RandomLayer:
+    """The same layer, without the normalization that an ``Augment`` may have: that is the model's to do."""
+    if getattr(layer, "normalization", None) is None:
+        return layer
+    bare = Augment.from_config({**layer.get_config(), "normalization": None})
+    bare.strength.assign(to_numpy(layer.strength))  # a copy: JAX gives the memory of weights away in `predict`
+    return bare
 
 
 def _only_augment(model: Any) -> Augment:

@@ -43,7 +43,8 @@ ARROWS = {
     "transforms.affine": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
     "transforms.crop": ["kernels", "layer", "validation", "transforms.base", "transforms.plan", "transforms.sampling"],
     "transforms.jitter": ["layer", *(f"transforms.{name}" for name in ("base", "color", "curves", "sampling"))],
-    "transforms.augment": ["kernels", "layer", "validation", "transforms.base", "transforms.layer"],
+    "transforms.augment": ["kernels", "layer", "validation"]
+    + [f"transforms.{n}" for n in ("base", "layer", "targets")],
     "transforms.choose": ["kernels", "layer", "validation", "transforms.base", "transforms.sampling"],
     "transforms.policies": ["kernels", "layer", "validation", "transforms"],
     "transforms": ["transforms"],

@@ -77,17 +77,17 @@ def group_size(images: Any) -> int:
     return max(1, GROUP // max(1, images.shape[1:].numel()))
 
 
-def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) -> Any:
-    """``run(data, u, strength)`` by groups of images that begin at ``starts``: the same result for each image.
+def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> Any:
+    """``run(data, u, values)`` by groups of images that begin at ``starts``: the same result for each image.
     ``u`` has a row for each.
 
     One thread does all steps of a group and writes it where it belongs; threads take groups as they get done. Had each
     step threads of its own, all would wait after every step for the slowest.
     """
     size = group_size(data["images"])
-    program = None if u.requires_grad else run.writer(data, u, strength)
+    program = None if u.requires_grad else run.writer(data, u, values)
     if program is None:
-        return run(data, u, strength)
+        return run(data, u, values)
     write, results = program
     whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), results)
     targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
@@ -95,7 +95,7 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, strength: Any) ->
     def fill(start: int) -> None:
         here = slice(start, start + size)
         with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
-            write([target[here] for target in targets], _rows(data, here), u[here], strength)
+            write([target[here] for target in targets], _rows(data, here), u[here], values)
 
     fill(starts[0])  # compiles, if it is the first one
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -175,7 +175,7 @@ def compiled_on_host(function: Callable[..., Any]) -> Callable[..., list[np.ndar
 
 
 class Pass:
-    """``function(data, u, strength)``, compiled where ``compiler_wanted``, for whole batches and groups of images."""
+    """``function(data, u, values)``, compiled where ``compiler_wanted``, for whole batches and groups of images."""
 
     def __init__(self, function: Callable[..., Any], gains: bool = True) -> None:
         self._function = function
@@ -183,21 +183,21 @@ class Pass:
         self._whole = Compiled(function)
         self._writers: dict[Any, tuple[Compiled, Any]] = {}
 
-    def __call__(self, data: Any, u: Any, strength: Any) -> Any:
+    def __call__(self, data: Any, u: Any, values: Any) -> Any:
         images = data["images"]
         wanted = compiler_wanted(images.device.type, images.numel(), self._gains)
         run = self._whole if wanted and not torch.compiler.is_compiling() else self._function
-        return run(data, u, strength)
+        return run(data, u, values)
 
-    def writer(self, data: Any, u: Any, strength: Any) -> tuple[Callable[..., None], Any] | None:
-        """For data of these shapes ``write(targets, data, u, strength)``, which puts what comes out into tensors (no
+    def writer(self, data: Any, u: Any, values: Any) -> tuple[Callable[..., None], Any] | None:
+        """For data of these shapes ``write(targets, data, u, values)``, which puts what comes out into tensors (no
         copy, no new memory), and what comes out, as tensors without a row. None if there are programs for many shapes
         already: a single one then does for all others.
         """
         key = tuple((x.shape[1:], x.dtype) for x in keras.tree.flatten(data))
         if key not in self._writers and len(self._writers) < SHAPES:
             with torch.no_grad():
-                one = self._function(_rows(data, slice(1)), u[:1], strength)
+                one = self._function(_rows(data, slice(1)), u[:1], values)
             write = Compiled(self._write, dynamic=False, options=ONE_THREAD)
             self._writers[key] = write, keras.tree.map_structure(_without_rows, one)
         return self._writers.get(key)

@@ -140,7 +140,7 @@ def _checked_draws(
             f"adapt: with augment=True a random layer (one with a keras.random.SeedGenerator, such as RandomFlip) must "
             f"stand before {targets[-1].name!r}. The layers that may: {[layer.name for layer in before]}"
         )
-    return Draws([layer for layer in layers if not any(layer is target for target in targets)])
+    return Draws(layers, targets)
 
 
 def _title(model: Any) -> str:
@@ -258,7 +258,7 @@ class _View:
             self._model(batch, training=training)
             return
         x: Any = batch
-        for member in self._model:
+        for member in self._model if isinstance(self._model, (list, tuple)) else [self._model]:
             x = member(x, training=training) if _takes_training(member) else member(x)
 
 

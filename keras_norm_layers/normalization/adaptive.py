@@ -280,9 +280,18 @@ class AdaptiveLayer(PreprocessingLayer):
         x = xp.asarray(inputs)
         if not self.built:  # only in tf.data under another backend, where Keras builds nothing
             self._build_for(tuple(x.shape))
-        self._check_shape(xp.shape(x))
-        self._require_adapted()
+        self.check_ready(xp.shape(x))
         return xp.cast(self.transform(xp.cast(x, "float32")), self.compute_dtype)
+
+    @property
+    def is_watched(self) -> bool:
+        """True while ``adapt`` runs a model to see what this layer gets: it must be called, not computed elsewhere."""
+        return self._capture is not None or self._lenient
+
+    def check_ready(self, shape: Any) -> None:
+        """Raises unless the layer has statistics, for images of this shape."""
+        self._check_shape(shape)
+        self._require_adapted()
 
     @property
     def variables(self) -> list[Any]:

@@ -20,11 +20,12 @@ class Draws:
     and the generator's place in the model, and the number of the batch.
 
     Args:
-        layers: those whose states are set and kept; the layers that learn are not among them.
+        layers: those of the model, whose states are set and kept.
+        learning: those of them that learn, whose states are not.
     """
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[Any], learning: Sequence[Any]) -> None:
+        self._layers, self._learning = layers, learning
         self._kept: list[tuple[Any, np.ndarray]] | None = None
         self._seeds: list[Any] = []
 
@@ -35,7 +36,9 @@ class Draws:
 
     def begin(self) -> None:
         """Keeps the states (seeds, moving averages); all layers must be built, for many have a state only then."""
-        variables = {id(v): v for layer in self._layers for v in layer.variables if not v.trainable}
+        learnt = {id(v) for layer in self._learning for v in layer.variables}  # a layer may be part of another
+        found = [v for layer in self._layers for v in layer.variables]
+        variables = {id(v): v for v in found if not v.trainable and id(v) not in learnt}
         self._kept = [(v, np.array(backend.to_numpy(keras.ops.convert_to_tensor(v)))) for v in variables.values()]
         self._seeds = [v for v in variables.values() if is_seed(v)]
 

@@ -71,8 +71,11 @@ class FeatureLayer(AdaptiveLayer):
 
     def _read(self, x: Any, name: str) -> Any:
         """A statistic as a tensor that broadcasts to ``x``, a batch or one image."""
-        shape = self._broadcast[len(self._broadcast) - len(x.shape) :]
-        return backend.namespace(x).reshape(backend.read(getattr(self, name), x), shape)
+        return self._broadcast_to(x, backend.read(getattr(self, name), x))
+
+    def _broadcast_to(self, x: Any, statistic: Any) -> Any:
+        """A tensor of the features' shape, in the shape that broadcasts to ``x``, a batch or one image."""
+        return backend.namespace(x).reshape(statistic, self._broadcast[len(self._broadcast) - len(x.shape) :])
 
 
 def plain(value: Any) -> Any:

@@ -92,13 +92,27 @@ class FeaturewiseNormalization(FeatureLayer):
 
     def transform(self, x: Any) -> Any:
         """The formula, on float32 tensors."""
+        return self.normalized(x, self.read_statistics(x))
+
+    @property
+    def is_by_channel(self) -> bool:
+        """Whether the statistics are a number a channel, or one for all values. The layer must be built."""
+        return set(self._kept) <= {len(self._broadcast) - 1}
+
+    def read_statistics(self, like: Any) -> dict[str, Any]:
+        """What ``normalized`` takes: the statistics as they are now, as tensors of the library of ``like``."""
+        used = [("mean", self.center), ("std", self.scale)]
+        return {name: backend.read(getattr(self, name), like) for name, wanted in used if wanted}
+
+    def normalized(self, x: Any, statistics: dict[str, Any]) -> Any:
+        """The formula with these statistics: a function of tensors alone, which a compiled pass takes along."""
+        shaped = {name: self._broadcast_to(x, value) for name, value in statistics.items()}
         divisor = None
         if self.scale:
-            std, xp = self._read(x, "std"), backend.namespace(x)
+            std, xp = shaped["std"], backend.namespace(x)
             # A comparison with NaN is false: the second term lets the NaN of statistics that were never set through.
             divisor = xp.where(std > 0.0, std + self.epsilon, std * 0.0 + 1.0) + std * 0.0
-        mean = self._read(x, "mean") if self.center else None
-        return pixels.scale_and_shift(x, mean, divisor, self.invert, exact=False)
+        return pixels.scale_and_shift(x, shaped.get("mean"), divisor, self.invert, exact=False)
 
 
 def _given_statistics(name: str, mean: Any, std: Any, center: bool, scale: bool) -> dict[str, np.ndarray]:

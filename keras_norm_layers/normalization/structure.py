@@ -13,7 +13,8 @@ def layers_of(model: Any) -> list[Any]:
     if not (is_container(model) or isinstance(model, keras.layers.Layer)):
         raise TypeError(f"adapt takes a Keras model, a layer or a list of layers. Received: {model!r}")
     if not is_container(model):
-        return [model]
+        inner = getattr(model, "normalization", None)  # of an Augment: behind what else it does
+        return [model] if inner is None else [model, inner]
     return [layer for member in members_of(model) for layer in layers_of(member)]
 
 
@@ -50,10 +51,10 @@ def in_passes(model: Any, targets: Sequence[Any]) -> list[list[Any]]:
 def _place(member: Any, entry: int, targets: set[int], places: dict[int, int]) -> int:
     """Notes the pass of each target in ``member``, whose input is ready at pass ``entry``; when its output is ready."""
     if not is_container(member):
-        if id(member) not in targets:
-            return entry
-        places.setdefault(id(member), entry)
-        return max(entry, places[id(member)]) + 1
+        for layer in layers_of(member):
+            if id(layer) in targets:
+                entry = max(entry, places.setdefault(id(layer), entry)) + 1
+        return entry
     inner = members_of(member)
     holding = [part for part in inner if any(id(layer) in targets for layer in layers_of(part))]
     ancestors = _ancestors(member) if len(holding) > 1 else None

@@ -185,10 +185,9 @@ class RandomLayer(PreprocessingLayer):
         elif self.plan.resizes:
             data = self._run("inference", data, None)
         else:
-            data = {
-                name: pixels.saturate(x, self.compute_dtype) if self._options().kinds[name] == "images" else x
-                for name, x in data.items()
-            }
+            dtype, kinds = self._options().dtype, self._options().kinds
+            data = {name: pixels.saturate(x, dtype) if kinds[name] == "images" else x for name, x in data.items()}
+            data = self._finished(data)
         return data if isinstance(inputs, dict) else data["images"]
 
     def call_with_key(self, inputs: Any, key: Any) -> Any:
@@ -253,7 +252,11 @@ class RandomLayer(PreprocessingLayer):
             size: height and width of the images, where it matters how large they are; None: not known.
             print_fn: takes the text; ``print`` by default.
         """
-        print_fn(f"{type(self).__name__} {self.name!r}: {describe(self.plan, size)}")
+        print_fn("\n".join([f"{type(self).__name__} {self.name!r}: {describe(self.plan, size)}", *self._remarks()]))
+
+    def _remarks(self) -> list[str]:
+        """Lines at the end of the summary."""
+        return []
 
     @property
     def identity_at_inference(self) -> bool:
@@ -266,6 +269,8 @@ class RandomLayer(PreprocessingLayer):
 
         Values outside the range would be clipped; values within [0, 1] under the range (0, 255) are hardly meant.
         """
+        if self._plan is None:
+            self._build_for(tuple(batch.shape))
         ranges = {step.value_range for step in self.plan.transforms if hasattr(step, "value_range")}
         if self._values_checked or not ranges or batch.size == 0:
             return
@@ -322,6 +327,18 @@ class RandomLayer(PreprocessingLayer):
     def _strength(self, like: Any) -> Any:
         return backend.namespace(like).asarray(1.0, "float32")
 
+    def _values(self, images: Any) -> dict[str, Any]:
+        """The values of weights that a pass over these images needs, as tensors."""
+        return {"strength": self._strength(images)}
+
+    def _finish(self, values: dict[str, Any]) -> targets.Finish | None:
+        """What the pass does to images at its end, with values of ``_values``."""
+        return None
+
+    def _finished(self, data: dict[str, Any], done: bool = False) -> dict[str, Any]:
+        """The data after what stands behind the pass; ``done``: the pass has done it."""
+        return data
+
     def _next_seed(self, like: Any = None) -> Any:
         """(seed, step, replica) of the next draw, as words for ``threefry.uniform``; the step is counted on."""
         if like is not None and (backend.is_foreign(like) or backend.in_dataset_graph(like)):
@@ -346,7 +363,7 @@ class RandomLayer(PreprocessingLayer):
         if name == "inference":
             tensors.pop("labels", None)
             result = self._at_inference(tensors)
-            return {target: result.get(target, data[target]) for target in data}
+            return self._finished({target: result.get(target, data[target]) for target in data})
         xp = backend.namespace(images)
         shape = targets.move_channels_last(tuple(images.shape), self.data_format == "channels_first")
         gains = self.plan.gains_compiled(*shape[-3:-1])
@@ -356,23 +373,25 @@ class RandomLayer(PreprocessingLayer):
         # A program for each set of targets and ranks: TensorFlow would widen one for batches and single images to
         # tensors of unknown rank, and could not trace it.
         ranks = {target: len(value.shape) for target, value in tensors.items() if target != "bounding_boxes"}
-        key = f"{name} {backend.framework(images)} {sorted(ranks.items())} {gains}"
+        values = self._values(images)
+        key = f"{name} {backend.framework(images)} {sorted(ranks.items())} {gains} {sorted(values)}"
         if key not in self._programs:
             function = self._transform_fresh if name == "fresh" else self._transform
             self._programs[key] = xp.compiled(function, gains)
-        run, strength = self._programs[key], self._strength(images)
-        result = xp.in_groups(run, starts, tensors, numbers, strength) if starts else run(tensors, numbers, strength)
-        return {target: result.get(target, data[target]) for target in data}
+        run = self._programs[key]
+        result = xp.in_groups(run, starts, tensors, numbers, values) if starts else run(tensors, numbers, values)
+        done = self._finish(values) is not None
+        return self._finished({target: result.get(target, data[target]) for target in data}, done)
 
-    def _transform_fresh(self, data: dict[str, Any], seed: Any, strength: Any) -> dict[str, Any]:
+    def _transform_fresh(self, data: dict[str, Any], seed: Any, values: dict[str, Any]) -> dict[str, Any]:
         xp = backend.namespace(data["images"])
         batch_size = xp.shape(data["images"])[0] if len(data["images"].shape) > 3 else 1
         # Written to memory: XLA would hash anew for every pixel that a gate or a gain is for.
         u = pixels.materialize(threefry.uniform(seed, batch_size, self.plan.slots))
-        return self._transform(data, u, strength)
+        return self._transform(data, u, values)
 
-    def _transform(self, data: dict[str, Any], u: Any, strength: Any) -> dict[str, Any]:
-        return targets.transform(self.plan, data, u, strength, self._options())
+    def _transform(self, data: dict[str, Any], u: Any, values: dict[str, Any]) -> dict[str, Any]:
+        return targets.transform(self.plan, data, u, values["strength"], self._options(), self._finish(values))
 
     def _at_inference(self, data: dict[str, Any]) -> dict[str, Any]:
         """What the size-changing transforms do at strength 0, where no draw matters."""

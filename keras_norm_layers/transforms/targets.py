@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -13,6 +13,7 @@ from keras_norm_layers.transforms.plan import Parameters, Plan, Resampling, floa
 
 KINDS = {name: name for name in ("images", "segmentation_masks", "bounding_boxes", "keypoints", "labels")}
 ADDITIONAL = ("images", "segmentation_masks", "keypoints")  # what an additional target may be
+Finish = Callable[[Any], Any]
 RANKS = {3: 0, 4: 1, 5: 2}  # rank of images -> how many axes stand before height, width and channels
 
 
@@ -31,8 +32,12 @@ class Options(NamedTuple):
 # Moving ---------------------------------------------------------------------------------------------------------------
 
 
-def transform(plan: Plan, data: dict[str, Any], u: Any, strength: Any, options: Options) -> dict[str, Any]:
-    """The targets in ``data`` transformed by the draw ``u``: what is compiled."""
+def transform(
+    plan: Plan, data: dict[str, Any], u: Any, strength: Any, options: Options, finish: Finish | None = None
+) -> dict[str, Any]:
+    """The targets in ``data`` transformed by the draw ``u``: what is compiled. ``finish`` is done to images at the end:
+    to float32 (N, H, W, C).
+    """
     xp = backend.namespace(data["images"])
     shape = xp.shape(data["images"])
     lead = RANKS[len(shape)]
@@ -41,15 +46,21 @@ def transform(plan: Plan, data: dict[str, Any], u: Any, strength: Any, options: 
     flat = {name: keras.tree.map_structure(lambda x: _flat(x, lead), value) for name, value in data.items()}
     size = sides(_channels_last(flat["images"], options))
     parameters = plan.parameters(u, strength)
-    moved = {name: _moved(plan, value, parameters, size, options.kinds[name], options) for name, value in flat.items()}
+    moved = {
+        name: _moved(plan, value, parameters, size, options.kinds[name], options, finish)
+        for name, value in flat.items()
+    }
     return keras.tree.map_structure(lambda x: _unflat(x, shape[:lead]), moved)
 
 
-def _moved(plan: Plan, value: Any, parameters: Parameters, size: Any, kind: str, options: Options) -> Any:
+def _moved(
+    plan: Plan, value: Any, parameters: Parameters, size: Any, kind: str, options: Options, finish: Finish | None
+) -> Any:
     """One target, with one leading axis, transformed."""
     xp = backend.namespace(value["boxes"] if kind == "bounding_boxes" else value)
     if kind == "images":
         images = plan.images(_channels_last(value, options), parameters)
+        images = images if finish is None else finish(images)
         return _channels_back(pixels.saturate(images, options.dtype), options)
     if kind == "segmentation_masks":
         return _masks(plan, value, parameters, options)
