@@ -14,7 +14,7 @@ def layers_of(model: Any) -> list[Any]:
         raise TypeError(f"adapt takes a Keras model, a layer or a list of layers. Received: {model!r}")
     if not is_container(model):
         inner = getattr(model, "normalization", None)  # of an Augment: behind what else it does
-        return [model] if inner is None else [model, inner]
+        return [model, inner] if isinstance(inner, keras.layers.Layer) else [model]
     return [layer for member in members_of(model) for layer in layers_of(member)]
 
 
