@@ -53,7 +53,10 @@ def _numbers(make: Callable[..., Any], *args: Any) -> list[Any]:
 
 def cast(x: Any, dtype: str) -> Any:
     """``x`` as ``dtype``, fractions cut off; for a cast that rounds and saturates see ``pixels.saturate``."""
-    return x.to(getattr(torch, dtype))
+    wanted = getattr(torch, dtype)
+    if x.dtype == torch.uint8 and wanted == torch.float32 and not fuses() and on_host(x):
+        return new_like(x, dtype=wanted).copy_(x)  # of a batch: in memory that was used before
+    return x.to(wanted)
 
 
 def dtype_name(x: Any) -> str:

@@ -38,8 +38,9 @@ def stored_order(x: Any) -> list[int]:
     return sorted(range(x.ndim), key=lambda axis: x.stride(axis), reverse=True)
 
 
-def new_like(x: Any, rows: int | None = None) -> Any:
-    """A new tensor with the dtype, the shape and the order of axes of ``x``; with ``rows``, so many on the first axis.
+def new_like(x: Any, rows: int | None = None, dtype: Any = None) -> Any:
+    """A new tensor with the shape and the order of axes of ``x``, and its dtype, if no other is given; with ``rows``,
+    so many on the first axis.
 
     Large ones on a CPU in memory that was used before, or that NumPy got, which asks the system for huge pages: in new
     ones of 4 KB, to get memory takes longer than the arithmetic that fills it.
@@ -48,12 +49,13 @@ def new_like(x: Any, rows: int | None = None) -> Any:
     order = stored_order(x)
     if x.ndim and order[0] != 0:
         order = list(range(x.ndim))
-    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.uint8, torch.int32)
+    dtype = x.dtype if dtype is None else dtype
+    plain = x.device.type == "cpu" and dtype in (torch.float32, torch.uint8, torch.int32)
     sizes = [shape[axis] for axis in order]
-    if plain and x.element_size() * math.prod(sizes) >= memory.LARGE:
-        new = torch.from_numpy(memory.aligned_empty(tuple(sizes), str(x.dtype).removeprefix("torch.")))
+    if plain and dtype.itemsize * math.prod(sizes) >= memory.LARGE:
+        new = torch.from_numpy(memory.aligned_empty(tuple(sizes), str(dtype).removeprefix("torch.")))
     else:
-        new = torch.empty(sizes, dtype=x.dtype, device=x.device)
+        new = torch.empty(sizes, dtype=dtype, device=x.device)
     return new.permute(*(order.index(axis) for axis in range(x.ndim)))
 
 
