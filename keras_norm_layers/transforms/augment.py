@@ -31,7 +31,8 @@ class Augment(RandomLayer):
         normalization: a ``FeaturewiseNormalization`` for what comes out, in training and at inference alike, or None
             (default). It is what a layer behind this one would do, and costs no pass of its own: a number a channel is
             part of the augmenting pass. Its weights are saved with this layer; ``knl.adapt`` of the model adapts it.
-            Images then come out in a float dtype.
+            A ValueError for other layers, and for an integer ``dtype``; a RuntimeError when it is called without
+            statistics.
         **kwargs: ``data_format``, ``bounding_box_format``, ``mask_fill_value`` and the arguments of
             ``keras.layers.Layer``.
 
@@ -49,6 +50,9 @@ class Augment(RandomLayer):
     >>> u = augment.draw(4)
     >>> bool(np.array_equal(np.asarray(augment.apply(images, u)), np.asarray(augment.apply(images, u))))
     True
+    >>> normalized = knl.Augment(chain, seed=7, normalization=knl.FeaturewiseNormalization(mean=100, std=8, epsilon=0))
+    >>> float(np.asarray(normalized(images, training=False)).max())
+    3.5
     """
 
     def __init__(
