@@ -59,6 +59,7 @@ bench: export TF_ENABLE_ONEDNN_OPTS = 1
 bench: $(VENV)/bench.stamp
 	-$(BENCH)/chain.py --backends $(BACKENDS)
 	-$(BENCH)/chain.py --backends $(BACKENDS) --batch 16 --size 1024 --save chain_large
+	-GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BENCH)/chain.py --backends $(BACKENDS) --save chain_huge_pages
 	-$(BENCH)/single.py --backends $(BACKENDS)
 	-$(BENCH)/randaugment.py --backends $(BACKENDS)
 	-$(BENCH)/training_step.py --backends $(BACKENDS)

@@ -2,8 +2,9 @@
 
 Flip, rotation, translation, zoom, shear, brightness, contrast, normalization per channel; uint8 in, float32 out; every
 contender draws its parameters an image. Run ``python benchmarks/chain.py`` (all backends), or with ``--backends jax``;
-``--batch 16 --size 1024 --save chain_large`` for large images. Writes ``results/chain.json``. What the other libraries
-run stands in ``peers.py``; those that need no backend take their turns in each backend's process.
+``--batch 16 --size 1024 --save chain_large`` for large images; with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the
+environment and ``--save chain_huge_pages`` memory comes in huge pages. Writes ``results/chain.json``. What the other
+libraries run stands in ``peers.py``; those that need no backend take their turns in each backend's process.
 """
 
 from __future__ import annotations
@@ -191,10 +192,11 @@ def main() -> None:
         print(json.dumps(round(common.peak_memory_mb())))
     else:
         shape = [args.batch, args.size, args.size, 3]
-        results = common.earlier(args.save, shape=shape)
+        allocator = os.environ.get("GLIBC_TUNABLES")  # None where memory comes as it does by default
+        results = common.earlier(args.save, shape=shape, allocator=allocator)
         for name in args.backends:  # saved after each: a run that is cut off keeps what it has
             results[name] = measure(name, args)
-            about = {"question": __doc__.splitlines()[0], "shape": shape}
+            about = {"question": __doc__.splitlines()[0], "shape": shape, "allocator": allocator}
             found = {backend: ratios(times) for backend, times in results.items()}
             path = common.save(args.save, {**about, "ratios": found, "results": results})
             print(table({name: results[name]}), f"\nwritten to {path}", flush=True)

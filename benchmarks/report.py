@@ -36,7 +36,8 @@ def machine(result: dict[str, Any]) -> str:
 
 def chain_section(result: dict[str, Any]) -> str:
     shape = " x ".join(str(n) for n in result["shape"])
-    notes = f"Images {shape}. {machine(result)}"
+    allocator = f" With GLIBC_TUNABLES={result['allocator']}." if result.get("allocator") else ""
+    notes = f"Images {shape}.{allocator} {machine(result)}"
     return f"{result['question']}\n\n{notes}\n\n{chain.table(result['results'])}"
 
 
@@ -168,7 +169,7 @@ def gpu_section(result: dict[str, Any]) -> str:
 
 
 def chain_losses(result: dict[str, Any]) -> list[str]:
-    shape = " x ".join(str(n) for n in result["shape"])
+    shape = " x ".join(str(n) for n in result["shape"]) + (", huge pages" if result.get("allocator") else "")
     found = {backend: chain.ratios(times) for backend, times in result["results"].items()}
     return [
         f"chain, {shape}, {backend}: {name.split(' / ')[0]} takes {value:.2f} times as long as ours"
