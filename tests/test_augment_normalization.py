@@ -79,6 +79,14 @@ def test_all_images_of_a_dict_and_nothing_else(uncompiled):
     np.testing.assert_array_equal(to_numpy(one(data, training=False)["segmentation_masks"]), data["segmentation_masks"])
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_images_of_other_channels_are_refused(training):
+    (one,) = build(augment(given(), additional_targets={"depth": "images"}))
+    for channels in (1, 4):  # one would be stretched over three means
+        with pytest.raises(ValueError, match="'depth' of shape .*leave `normalization` out"):
+            one({"images": IMAGES, "depth": np.repeat(IMAGES[..., :1], channels, -1)}, training=training)
+
+
 def test_channels_first_and_a_mean_image_run_behind_the_pass(uncompiled):
     images = np.ascontiguousarray(np.moveaxis(IMAGES, -1, 1))
     layer = knl.FeaturewiseNormalization(axis=1, **GIVEN)

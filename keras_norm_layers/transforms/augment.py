@@ -31,8 +31,8 @@ class Augment(RandomLayer):
         normalization: a ``FeaturewiseNormalization`` for what comes out, in training and at inference alike, or None
             (default). It is what a layer behind this one would do, and costs no pass of its own: a number a channel is
             part of the augmenting pass. Its weights are saved with this layer; ``knl.adapt`` of the model adapts it.
-            A ValueError for other layers, and for an integer ``dtype``; a RuntimeError when it is called without
-            statistics.
+            A ValueError for other layers, for an integer ``dtype``, and for additional images of another number of
+            channels; a RuntimeError when it is called without statistics.
         **kwargs: ``data_format``, ``bounding_box_format``, ``mask_fill_value`` and the arguments of
             ``keras.layers.Layer``.
 
@@ -96,6 +96,20 @@ class Augment(RandomLayer):
     def _options(self) -> targets.Options:
         options = super()._options()
         return options if self.normalization is None else options._replace(dtype="float32")
+
+    def _checked(self, inputs: Any) -> dict[str, Any]:
+        data = super()._checked(inputs)
+        if self.normalization is not None:
+            kinds, axis = self._options().kinds, -3 if self.data_format == "channels_first" else -1
+            channels = data["images"].shape[axis]
+            for name, x in data.items():
+                if kinds[name] == "images" and not targets.fits((x.shape[axis],), (channels,)):
+                    raise ValueError(
+                        f"Augment {self.name!r}: with a `normalization` all images must have as many channels as "
+                        f"'images', {channels}. Received: {name!r} of shape {tuple(x.shape)}; leave `normalization` "
+                        "out, and put a layer for each behind this one."
+                    )
+        return data
 
     def _in_pass(self) -> bool:
         """Whether the pass over the pixels normalizes them too."""
