@@ -129,6 +129,19 @@ def test_posterization_clears_the_low_bits_of_every_level(bits, value_range):
     np.testing.assert_allclose(unit(ours, value_range) * 255, levels >> (8 - bits) << (8 - bits), atol=1e-3)
 
 
+@pytest.mark.parametrize("following", [[], [knl.RandomBrightness(0.3), knl.RandomFlip()], [knl.AutoContrast()]])
+def test_bits_of_bytes_are_those_of_floats(following):
+    images = np.random.default_rng(0).integers(0, 256, (16, 9, 7, 3)).astype("uint8")
+    before = keras.ops.convert_to_tensor(images)
+    layer = knl.Augment([knl.RandomPosterization((1, 8), p=0.7), *following], seed=3)
+    layer.build(images.shape)
+    draw = layer.draw(len(images))
+    from_bytes, from_floats = layer.apply(before, draw), layer.apply(images.astype("float32"), draw)
+    assert keras.backend.standardize_dtype(from_bytes.dtype) == "float32"
+    np.testing.assert_array_equal(to_numpy(from_bytes), to_numpy(from_floats))
+    np.testing.assert_array_equal(to_numpy(before), images)  # what was given stays
+
+
 def test_bits_are_those_that_are_asked_for():
     assert set(np.unique(np.round(to_numpy(drawn(knl.RandomPosterization((2, 5), seed=1), "bits"))))) == {2, 3, 4, 5}
     assert set(np.unique(to_numpy(drawn(knl.RandomPosterization(4, seed=1), "bits")))) == {4}

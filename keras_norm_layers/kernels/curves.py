@@ -73,11 +73,16 @@ def hue(images: Any, turns: Any, low: float, high: float) -> Any:
 
 
 def posterize(images: Any, bits: Any, low: float, high: float) -> Any:
-    """The ``bits`` highest bits of the 256 levels from ``low`` to ``high``; 8 changes nothing."""
+    """The ``bits`` highest bits of the 256 levels from ``low`` to ``high``; 8 changes nothing. Images may be uint8
+    if the range is (0, 255), and come out as uint8 then.
+    """
     xp = namespace(images)
     step = xp.round(xp.exp((8.0 - xp.round(bits)) * float(np.log(2.0))))[:, None]  # a power of two, exactly
+    if xp.dtype_name(images) == "uint8":
+        return images & xp.cast(per_image(256.0 - step[:, 0]), "uint8")
     scale = GREY_LEVELS / (high - low)
-    down, up = color.Color(scale / step, (NEARLY - low * scale) / step), color.Color(step / scale, step * 0.0 + low)
+    down = color.Color(scale / step, (NEARLY - low * scale) / step)
+    up = color.Color(step / scale, step * 0.0 + low if low else None)
     levels = color.apply(xp.clip(images, low, high), down, own=True)
     levels = color.apply(xp.floor_own(levels), up, own=True)
     return xp.where_rows(per_image(step[:, 0] < 1.5), images, levels)

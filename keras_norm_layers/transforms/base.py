@@ -147,6 +147,7 @@ class PixelTransform(ValueTransform):
 
     kind = "pixel"
     pointwise = False  # True: each pixel is changed for itself, without looking at others
+    on_bits = False  # True: ``change`` takes uint8 images of the range (0, 255) as well, and gives uint8 then
 
     def change(self, params: dict[str, Any], images: Any) -> Any:
         """The images (N, H, W, C), float32, changed. ``params`` as in ``GeometricTransform.matrix``."""

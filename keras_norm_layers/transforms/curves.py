@@ -121,6 +121,7 @@ class RandomPosterization(PixelTransform):
     """
 
     pointwise = True
+    on_bits = True
 
     def __init__(
         self,

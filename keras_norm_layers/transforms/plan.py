@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from keras_norm_layers.kernels import backend, color, matrices, pixels, points, resample
@@ -204,6 +204,10 @@ class Plan:
         if stage.before:
             first = Stage(stage.size, steps=[Step(n, 0) for n, _ in stage.before])
             source, given = self._run(first, source, parameters, given), False
+        if given and self._starts_with_bits(stage, source):
+            (number, _), *steps = stage.steps
+            source, given = self.transforms[number].change(parameters[number], source), False
+            stage = replace(stage, steps=steps)
         # Maps applied -> (image, colours applied, whether it is a tensor of our own): one warp for each number.
         views: dict[int, tuple[Any, int, bool]] = {}
         colors: list[color.Color] = []
@@ -245,6 +249,14 @@ class Plan:
             views, colors = {len(stage.maps): (seen, 0, own)}, []
             given = False
         return view(len(stage.maps))
+
+    def _starts_with_bits(self, stage: Stage, source: Any) -> bool:
+        """Whether the first that is done to images of bytes is a change of bits: a quarter of the memory of floats."""
+        if not stage.steps or stage.maps:
+            return False
+        transform = self.transforms[stage.steps[0].number]
+        bits = transform.kind == "pixel" and transform.on_bits and transform.value_range == (0, 255)
+        return bits and backend.namespace(source).dtype_name(source) == "uint8"
 
     def _alone(self, stage: Stage, parameters: Parameters, images: Any) -> dict[int, list[Any]]:
         """The changes of values that are made to the chosen images only, where that is worth while: the first one of a
