@@ -165,7 +165,7 @@ def test_solarization_is_keras_solarization(addition, threshold, value_range):
     params = {"additions": np.full(shape, addition * 255, "f4"), "thresholds": np.full(shape, threshold * 255, "f4")}
     params = {name: keras.ops.convert_to_tensor(value) for name, value in params.items()}
     theirs = to_numpy(twin.transform_images(keras.ops.convert_to_tensor(images), params, training=True))
-    ours = run(knl.Solarization(value_range=value_range), images, addition=addition, threshold=threshold)
+    ours = run(knl.Solarization(addition, value_range=value_range), images, addition=addition, threshold=threshold)
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * value_range[1])
 
 

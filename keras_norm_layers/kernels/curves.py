@@ -89,9 +89,12 @@ def posterize(images: Any, bits: Any, low: float, high: float) -> Any:
 
 
 def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -> Any:
-    """``added`` to all values; then those of ``threshold`` and above are inverted."""
+    """``added``, if not None, to all values; then those of ``threshold`` and above are inverted."""
     xp = namespace(images)
-    images = color.apply(images, color.Color(offset=added[:, None], low=low, high=high))
+    if added is None:
+        images = xp.clip(images, low, high)
+    else:
+        images = color.apply(images, color.Color(offset=added[:, None], low=low, high=high))
     return xp.where(images < per_image(threshold), images, (low + high) - images)
 
 

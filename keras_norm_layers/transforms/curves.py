@@ -192,8 +192,8 @@ class Solarization(PixelTransform):
 
     def change(self, params: dict[str, Any], images: Any) -> Any:
         low, high = self.value_range
-        added, threshold = params["addition"] * (high - low), low + params["threshold"] * (high - low)
-        return curves.solarize(images, added, threshold, low, high)
+        added = None if self._added == (0.0, 0.0) else params["addition"] * (high - low)
+        return curves.solarize(images, added, low + params["threshold"] * (high - low), low, high)
 
 
 @serializable
