@@ -1,8 +1,9 @@
 """How fast is each transform alone?  Every random transform against the layer of the same name in ``keras.layers``.
 
 Same arguments, 32 x 224 x 224 x 3, uint8 in, float32 out; on TensorFlow both in a graph, on JAX each compiled and eager
-(the fastest of Keras's counts), on torch both eager, without gradients. Run ``python benchmarks/single.py``, or with
-``--backends jax --names RandomFlip MixUp``; writes ``results/single.json``.
+(the fastest of Keras's counts), on torch both eager, without gradients. Calls that take less than 20 ms are repeated
+for so long. Run ``python benchmarks/single.py``, or with ``--backends jax --names RandomFlip MixUp``; writes
+``results/single.json``.
 """
 
 from __future__ import annotations
@@ -124,12 +125,12 @@ def _theirs(name: str, kwargs: dict[str, Any]) -> Any:
     return keras.Sequential([Cast(dtype="float32"), twin]) if name in REFUSES_BYTES else twin
 
 
-def measure(backend: str, chosen: list[str], args: argparse.Namespace, least_s: float = 0.0) -> dict[str, Any]:
+def measure(backend: str, chosen: list[str], args: argparse.Namespace) -> dict[str, Any]:
     """{transform: {contender: times}} in this process."""
     result = {}
     for name in chosen:
         made = factories(backend, name, args.batch, args.size, args.compiled)
-        result[name] = common.turns(programs.lazy(made), args.rounds, limit_s=args.limit, least_s=least_s)
+        result[name] = common.turns(programs.lazy(made), args.rounds, limit_s=args.limit, least_s=args.least)
     return result
 
 
@@ -174,7 +175,8 @@ def _cell(times: dict[str, Any] | None, value: float | None) -> str:
 def in_a_child(backend: str, chosen: list[str], args: argparse.Namespace) -> dict[str, Any]:
     """``measure`` in a fresh process; if that dies, one process a transform, so that the others are kept."""
     options = ["--rounds", str(args.rounds), "--batch", str(args.batch), "--size", str(args.size)]
-    options += ["--limit", str(args.limit), "--time"] + (["--compiled"] if args.compiled else [])
+    options += ["--limit", str(args.limit), "--least", str(args.least), "--time"]
+    options += ["--compiled"] if args.compiled else []
     try:
         return common.child(__file__, *options, "--names", *chosen, backend=backend)
     except RuntimeError as error:
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--limit", type=float, default=15.0, help="seconds for a contender, after 3 measurements")
+    parser.add_argument("--least", type=float, default=0.02, help="seconds of a measurement: short calls are repeated")
     parser.add_argument("--compiled", action="store_true", help="on torch, ours under torch.compile as well")
     parser.add_argument("--save", default="single")
     parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
