@@ -5,7 +5,7 @@ import pytest
 from conftest import BACKEND
 
 import keras_norm_layers as knl
-from keras_norm_layers.kernels import matrices, resample, threefry
+from keras_norm_layers.kernels import matrices, pixels, resample, threefry
 from keras_norm_layers.kernels.backend import namespace_named, to_numpy
 from keras_norm_layers.transforms.base import PixelTransform
 
@@ -202,3 +202,20 @@ def test_matrices_of_quarter_turns_are_exact_enough_to_be_copied():
     turns = tensor(np.array([0.25, 0.5, 0.75], "float32"))
     maps = matrices.invert(matrices.rotate(turns * (2 * np.pi)))
     assert namespace_named("torch").copy_exactly(tensor(photos(3, 48, 48)), maps, (48, 48)) is not None
+
+
+def test_pasted_rectangles_are_those_of_compiled_code(monkeypatch):
+    images, others = (tensor(photos(n, 40, 30, "float32")[:6]) for n in (6, 7))
+    rng = np.random.default_rng(3)
+    first = rng.uniform(-3, 25, (2, 6)).astype("float32")
+    last = first + rng.uniform(0, 20, (2, 6)).astype("float32")
+    first[:, 0], last[:, 0] = 4.0, 9.0  # whole numbers: the first is inside, the last is not
+    last[0, 1] = first[0, 1]  # nothing is inside
+    bounds = [(tensor(first[axis]), tensor(last[axis])) for axis in range(2)]
+    before = images.clone()
+    found = pixels.pasted(images, others, *bounds)
+    monkeypatch.setattr(namespace_named("torch"), "paste", None)
+    np.testing.assert_array_equal(found.numpy(), pixels.pasted(images, others, *bounds).numpy())
+    np.testing.assert_array_equal(images.numpy(), before.numpy())
+    assert found[0, 4, 4, 0] == others[0, 4, 4, 0]
+    assert found[0, 9, 9, 0] == images[0, 9, 9, 0]

@@ -19,6 +19,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     fuses,
     groups,
     on_host,
+    paste,
     read_planes,
     sums_of_groups,
     weighted,

@@ -99,7 +99,15 @@ def _pair(a: Any, b: Any) -> tuple[Any, Any]:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the condition holds, else ``b``."""
+    alike = torch.is_tensor(a) and torch.is_tensor(b) and a.shape == b.shape and _reuses(a, b)
+    if alike and torch.broadcast_shapes(condition.shape, a.shape) == a.shape:
+        return torch.where(condition, a, b, out=new_like(a))
     return torch.where(condition, a, b)
+
+
+def _reuses(*tensors: Any) -> bool:
+    """Whether what is made of these may go to memory that was used before, see ``new_like``."""
+    return not fuses() and all(x.dtype == torch.float32 and on_host(x) and not x.requires_grad for x in tensors)
 
 
 def minimum(a: Any, b: Any) -> Any:
@@ -239,6 +247,8 @@ def argsort(x: Any) -> Any:
 
 def take(x: Any, indices: Any) -> Any:
     """The entries of ``x`` (N, ...) at these places of its first axis."""
+    if _reuses(x):
+        return torch.index_select(x, 0, indices, out=new_like(x, len(indices)))
     return x[indices]
 
 
@@ -314,6 +324,22 @@ def fill_where(mask: Any, images: Any, fill: Callable[[Any, Any], Any]) -> Any:
     numbers = places[:, None] * channels + torch.arange(channels, device=images.device)
     filled = fill(rows[:, None], numbers)
     return images.reshape(n, -1, channels).index_put((rows, places), filled).reshape(images.shape)
+
+
+def paste(images: Any, others: Any, across: tuple[Any, Any], down: tuple[Any, Any]) -> Any:
+    """``pixels.pasted`` by slices, for eager code on a CPU that wants no gradient; None elsewhere."""
+    if fuses() or not on_host(images) or images.requires_grad or others.requires_grad:
+        return None
+    result = new_like(images).copy_(images)
+    _, height, width, _ = images.shape
+    # The first whole number that is not below an edge.
+    edges = [
+        torch.ceil(v).clamp(0, size).to(torch.int64) for size, pair in ((width, across), (height, down)) for v in pair
+    ]
+    for image, other, (left, right, top, bottom) in zip(result, others, torch.stack(edges, 1).tolist()):
+        if left < right and top < bottom:
+            image[top:bottom, left:right] = other[top:bottom, left:right]
+    return result
 
 
 def look_up(table: Any, places: Any) -> Any:

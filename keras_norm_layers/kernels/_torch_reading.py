@@ -136,9 +136,9 @@ def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
     return result.permute(0, 2, 3, 1)
 
 
-def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int]) -> Any:
+def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int], dtype: str | None = None) -> Any:
     """Images (N, H, W, C) seen through maps (N, 3, 3) that only mirror, turn by quarters and shift by whole pixels, or
-    None where a map does more, or looks beyond the border: slice by slice, in the speed of a copy.
+    None where a map does more, or looks beyond the border: slice by slice, in the speed of a copy; cast to ``dtype``.
     """
     n, *inside, channels = images.shape
     if images.requires_grad or images.device.type != "cpu" or outside[0] * outside[1] < COPY_FROM:
@@ -155,7 +155,8 @@ def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int]) -> Any:
     exact = (maps[:, :, :2] - linear).abs().max() < EXACT and (first - start).abs().max() < 100 * EXACT
     if not n or not (fits and exact) or (linear.abs().sum(2) != 1).any() or (linear.abs().sum(1) != 1).any():
         return None
-    result = torch.empty((n, *outside, channels), dtype=images.dtype)
+    wanted = images.dtype if dtype is None else getattr(torch, dtype)
+    result = new_like(torch.empty((0, *outside, channels), dtype=wanted), n)
     turned = linear[:, 0, 0] == 0.0
     lowest, highest = torch.minimum(start, end).to(torch.int64), torch.maximum(start, end).to(torch.int64) + 1
     for image, out, (x, y), (to_x, to_y), turn, (left, up) in zip(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 COMPILE_FROM = 1 << 17  # a batch of fewer values on the host is done before the compiler has started
+paste = None  # see ``pixels.pasted``
 read_planes = None  # see ``pull.plane_reader``: here a compiled pass reads
 
 

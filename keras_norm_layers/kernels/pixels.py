@@ -105,6 +105,13 @@ def interval(area: Any, place: Any, length: Any) -> tuple[Any, Any]:
     return first, first + extent
 
 
+def pasted(images: Any, others: Any, across: tuple[Any, Any], down: tuple[Any, Any]) -> Any:
+    """The images (N, H, W, C), but pixels whose numbers are in [first, last) on both axes are those of ``others``."""
+    xp = namespace(images)
+    done = None if xp.paste is None else xp.paste(images, others, across, down)
+    return xp.where(rectangle(images, across, down), others, images) if done is None else done
+
+
 def rectangle(images: Any, across: tuple[Any, Any], down: tuple[Any, Any]) -> Any:
     """Where the pixels (N, H, W, 1) lie whose numbers are in [first, last) on both axes."""
     xp = namespace(images)

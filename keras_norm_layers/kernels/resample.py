@@ -28,6 +28,7 @@ def warp(
     projective: bool = False,
     displacement: Any = None,
     samples: int = 1,
+    dtype: str | None = None,
 ) -> Any:
     """The images as seen through maps: output pixel p shows the input at ``inverse`` (p + ``displacement``).
 
@@ -47,9 +48,11 @@ def warp(
         samples: k for k * k readings a pixel, averaged, which keeps what is shrunk from aliasing. They spread over as
             much as the pixel covers beyond one pixel of the input: nothing is blurred where nothing shrinks.
             "nearest" reads once whatever k is, for labels have no average.
+        dtype: for "nearest" the dtype of what comes out, which must be able to hold the fill; None for that of
+            ``images``.
 
     Returns:
-        (N, H', W', C): float32; for "nearest" the dtype of ``images``, which must be able to hold the fill.
+        (N, H', W', C): float32; for "nearest" as ``dtype`` says.
     """
     xp = namespace(images)
     inside = xp.shape(images)[1:3]
@@ -64,9 +67,11 @@ def warp(
         return interpolate.read(images, x, y, interpolation, fill_mode, fill_value)
 
     if interpolation == "nearest" and not xp.fuses() and not projective and displacement is None:
-        copied = xp.copy_exactly(images, inverse, outside)
+        copied = xp.copy_exactly(images, inverse, outside, dtype)
         if copied is not None:
             return copied
+    if interpolation == "nearest" and dtype is not None:
+        images = xp.cast(images, dtype)
     if samples == 1 or interpolation == "nearest":
         return seen(inverse)
     if not xp.fuses():

@@ -86,8 +86,7 @@ class CutMix(MixTransform):
     def mix_images(self, params: dict[str, Any], images: Any) -> Any:
         xp = backend.namespace(images)
         _, height, width, _ = xp.shape(images)
-        pasted = pixels.rectangle(images, *self._edges(params, height, width))
-        return xp.where(pasted, self.partners(params, images), images)
+        return pixels.pasted(images, self.partners(params, images), *self._edges(params, height, width))
 
     def mix_masks(self, params: dict[str, Any], masks: Any) -> Any:
         return self.mix_images(params, masks)

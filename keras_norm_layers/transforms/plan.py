@@ -302,8 +302,6 @@ class Plan:
         inverse, axes = matrices.invert(self.forward(stage, parameters, maps)), self._mirrors(stage, maps)
         if axes and xp.fuses():
             return xp.cast(resample.mirrored(source, inverse, axes), "float32")
-        if interpolation == "nearest":
-            source = xp.cast(source, "float32")  # the fill may be a fraction, or below 0
         return xp.cast(
             resample.warp(
                 source,
@@ -312,6 +310,7 @@ class Plan:
                 fill_mode or "nearest",
                 fill_value or 0.0,
                 samples=math.ceil(stage.shrinks) if antialias else 1,
+                dtype="float32",  # the fill may be a fraction, or below 0
                 **self._reading(stage, parameters, maps),
             ),
             "float32",
