@@ -25,6 +25,7 @@ from keras_norm_layers.kernels import memory
 COMPILE_FROM = {"cpu": 1 << 22}
 COMPILE_ELSEWHERE_FROM = 1 << 20
 GROUP = 5 << 16  # values: 2 images of 224 x 224 x 3, whose float32 numbers stay in the cache of a core
+LARGEST_KEPT = (32 << 20) - (16 << 10)  # bytes, with which a block of the C library stays below 32 MB
 SHAPES = 8  # so many shapes of a batch get a program of their own
 # A program for one thread, which leaves Python's lock to the others while it runs. It is chosen by its shapes alone: to
 # look at all that its code has read besides would take as long as a quarter of the pass. Older torch always looks.
@@ -93,6 +94,7 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> A
     write, results = program
     whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), results)
     targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
+    _keep_freed_memory()
 
     def fill(start: int) -> None:
         here = slice(start, start + size)
@@ -103,6 +105,16 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> A
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(fill, starts[1:]))
     return whole
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Lets each thread keep the memory of what lies between the steps of one image for the next one.
+
+    The C library of Linux gives freed memory back to the system beyond twice the largest block that was ever freed, if
+    that is no larger than 32 MB. Such a block is asked for here and never touched; other libraries do not care.
+    """
+    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
 
 
 def compiler_wanted(device: str, values: int, gains: bool = True) -> bool:
