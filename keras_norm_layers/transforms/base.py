@@ -150,7 +150,7 @@ class PixelTransform(ValueTransform):
     on_bits = False  # True: ``change`` takes uint8 images of the range (0, 255) as well, and gives uint8 then
 
     def change(self, params: dict[str, Any], images: Any) -> Any:
-        """The float32 images (N, H, W, C) (see ``on_bits``), changed; ``params`` as in ``GeometricTransform.matrix``."""
+        """The float32 images (N, H, W, C) (see ``on_bits``) changed; ``params`` as in ``GeometricTransform.matrix``."""
         raise NotImplementedError
 
 
