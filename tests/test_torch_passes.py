@@ -1,5 +1,7 @@
 """How passes run on torch: groups of images, memory, and when the compiler is asked for."""
 
+import os
+
 import numpy as np
 import pytest
 from conftest import BACKEND
@@ -86,6 +88,53 @@ def test_the_compiler_s_groups_are_the_eager_batch(passes, monkeypatch):
     (run,) = layer._programs.values()
     ((write, _),) = run._writers.values()
     assert write._run is not write._function  # which it would be had the compiler failed
+
+
+def test_all_threads_work_and_what_one_raises_is_raised(passes):
+    import threading
+
+    met = threading.Barrier(3, timeout=20)
+    who = set()
+
+    def work():
+        met.wait()  # three at a time, or nobody gets on
+        who.add(threading.get_ident())
+
+    for _ in range(2):  # the second time with the threads of the first
+        passes._by_all_threads(work, 3)
+    assert threading.get_ident() in who
+    assert len(who) == 3
+
+    def fails_elsewhere():
+        met.wait()
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        passes._by_all_threads(fails_elsewhere, 3)
+
+
+def test_one_thread_takes_no_others(passes, monkeypatch):
+    monkeypatch.setattr(passes, "_threads", lambda count: pytest.fail("threads"))
+    done = []
+    passes._by_all_threads(lambda: done.append(1), 1)
+    assert done == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12's, about this test
+def test_a_forked_process_gets_threads_of_its_own(passes):
+    import threading
+
+    passes._by_all_threads(threading.Barrier(2, timeout=20).wait, 2)
+    child = os.fork()
+    if not child:
+        try:
+            passes._by_all_threads(threading.Barrier(2, timeout=5).wait, 2)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_of_several_threads_one_compiles(passes, monkeypatch):

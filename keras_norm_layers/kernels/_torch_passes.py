@@ -12,7 +12,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import keras
@@ -95,16 +95,39 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> A
     whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), results)
     targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
     _keep_freed_memory()
+    open_ = iter(starts)
 
-    def fill(start: int) -> None:
-        here = slice(start, start + size)
+    def fill() -> None:
         with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
-            write([target[here] for target in targets], _rows(data, here), u[here], values)
+            for start in open_:
+                here = slice(start, start + size)
+                write([target[here] for target in targets], _rows(data, here), u[here], values)
 
-    fill(starts[0])  # compiles, if it is the first one
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(fill, starts[1:]))
+    _by_all_threads(fill, min(torch.get_num_threads(), len(starts)))
     return whole
+
+
+def _by_all_threads(work: Callable[[], None], count: int) -> None:
+    """``work()`` by this thread and ``count`` - 1 others, which stay for the next time: to start one, and to hear of
+    each piece that it has done, takes longer than a piece.
+    """
+    others = [_threads(count).submit(work) for _ in range(count - 1)]
+    try:
+        work()
+    finally:
+        started = [other for other in others if not other.cancel()]
+        wait(started)
+    for other in started:
+        other.result()
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, count - 1), "keras_norm_layers")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay with the parent
 
 
 @functools.cache

@@ -52,14 +52,28 @@ def _gathered(images: Any, places: list[Any]) -> list[Any]:
     """The channels of the pixels with these numbers (N, H, W) in their image: a list of lists, for the compiler."""
     n, height, width, channels = images.shape
     numbers = torch.arange(n, dtype=torch.int32, device=images.device)[:, None, None]
-    read = torch.ops.aten._unsafe_index  # without a check of each index the compiler vectorizes
     if images.dtype != torch.uint8 or images.device.type != "cpu" or not 1 < channels <= 4:
         flat = images.reshape(n, height * width, channels)
-        return [[read(flat[..., i], [numbers, place]) for i in range(channels)] for place in places]
+        return [[_read(flat[..., i], numbers, place) for i in range(channels)] for place in places]
     # The bytes of a pixel as one word: on a CPU an index costs more than all the arithmetic.
     words = _words(images).reshape(n, height * width)
-    pixels = [read(words, [numbers, place]) for place in places]
-    return [[(pixel >> (8 * i)) & 255 for i in range(channels)] for pixel in pixels]
+    pixels = [_read(words, numbers, place) for place in places]
+    return [[_byte(pixel, i, channels) for i in range(channels)] for pixel in pixels]
+
+
+def _read(table: Any, numbers: Any, places: Any) -> Any:
+    """``table[numbers, places]`` without a check of each index, for the compiler: so it vectorizes."""
+    read = getattr(torch.ops.aten, "_unsafe_masked_index", None)
+    if table.device.type != "cpu" or table.requires_grad or read is None:
+        return torch.ops.aten._unsafe_index(table, [numbers, places])
+    # Without a mask the compiler makes 64 bits of each index, and looks for negative ones.
+    return read(table, torch.ones_like(places, dtype=torch.bool), [numbers, places], 0)
+
+
+def _byte(words: Any, number: int, count: int) -> Any:
+    """One byte of each of these words, int32, which hold ``count`` of them, the first one lowest."""
+    shifted = words >> (8 * number) if number else words
+    return shifted if number == count - 1 and count < 4 else shifted & 255
 
 
 def _words(images: Any) -> Any:
