@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 import keras
 import torch
 
-from keras_norm_layers.kernels import numpy_words
+from keras_norm_layers.kernels import memory, numpy_words
 from keras_norm_layers.kernels._torch_passes import (  # noqa: F401 - of the namespace
     compiled,
     compiled_on_host,
@@ -99,10 +99,20 @@ def _pair(a: Any, b: Any) -> tuple[Any, Any]:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the condition holds, else ``b``."""
-    alike = torch.is_tensor(a) and torch.is_tensor(b) and a.shape == b.shape and _reuses(a, b)
-    if alike and torch.broadcast_shapes(condition.shape, a.shape) == a.shape:
+    large = torch.is_tensor(a) and torch.is_tensor(b) and a.shape == b.shape and a.nbytes >= memory.LARGE
+    if large and _reuses(a, b) and torch.broadcast_shapes(condition.shape, a.shape) == a.shape:
         return torch.where(condition, a, b, out=new_like(a))
     return torch.where(condition, a, b)
+
+
+def inverted_from(images: Any, threshold: Any, total: float) -> Any:
+    """``total - images`` where they are ``threshold`` or more; elsewhere the images, float32."""
+    if not _reuses(images, threshold):
+        return torch.where(images < threshold, images, total - images)
+    # A mask of numbers: torch has wide instructions for them, for truth values it has none.
+    chosen = torch.ge(images, threshold, out=new_like(images))
+    signs = torch.mul(chosen, -2.0, out=new_like(images)).add_(1.0)
+    return chosen.mul_(total).addcmul_(images, signs)
 
 
 def _reuses(*tensors: Any) -> bool:

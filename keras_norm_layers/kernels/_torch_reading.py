@@ -112,28 +112,32 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
     if tuple(outside) == (height, width) and images.device.type == "cpu":  # elsewhere, to ask would stop the device
         stays = (inverse == torch.eye(3)).flatten(1).all(1)
 
-    def part(here: slice) -> Any:
-        if stays is not None and stays[here].all():
-            return images[here]
-        across, down, shift = (m[here, :, i, None, None] for i in range(3))
+    def part(here: Any) -> Any:
+        across, down, shift = (m[here][:, :, i, None, None] for i in range(3))
         grid = x[None, None, None, :] * across + (y[None, None, :, None] * down + shift)
         return _sample(images[here], grid, fill_mode, fill_value)
 
-    return _in_parts(part, images, outside, learns=inverse.requires_grad)
+    return _in_parts(part, images, outside, learns=inverse.requires_grad, stays=stays)
 
 
-def _in_parts(part: Callable[[slice], Any], images: Any, outside: tuple[int, int], learns: bool) -> Any:
-    """``part`` of all images, (N, H, W, C) of size ``outside``, in float32. On a CPU a few at a time, but enough for
-    all threads: what lies between its steps then stays in the cache, and takes memory that was used before.
+def _in_parts(
+    part: Callable[[Any], Any], images: Any, outside: tuple[int, int], learns: bool, stays: Any = None
+) -> Any:
+    """``part`` of all images, (N, H, W, C) of size ``outside``, in float32; those that ``stays`` (N,) names come out as
+    they are. On a CPU a few at a time, but enough for all threads: what lies between its steps then stays in the cache,
+    and takes memory that was used before.
     """
     count, size = len(images), max(group_size(images), torch.get_num_threads())
-    if images.device.type != "cpu" or count <= size or learns or images.requires_grad:
+    if images.device.type != "cpu" or learns or images.requires_grad or (count <= size and stays is None):
         return part(slice(None)).to(torch.float32)
     one = torch.empty((0, images.shape[3], *outside)).permute(0, 2, 3, 1)  # as torch's kernel gives them
     result = new_like(one, count)
-    for start in range(0, count, size):
-        here = slice(start, start + size)
-        result[here].copy_(part(here))
+    moved = torch.arange(count) if stays is None else torch.nonzero(~stays)[:, 0]
+    for number in [] if stays is None else torch.nonzero(stays)[:, 0].tolist():
+        result[number].permute(2, 0, 1).copy_(images[number].permute(2, 0, 1).contiguous())  # first order, then dtype
+    for here in moved.split(size):
+        for number, made in zip(here.tolist(), part(here)):
+            result[number].copy_(made)
     return result
 
 

@@ -95,7 +95,10 @@ def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -
         images = xp.clip(images, low, high)
     else:
         images = color.apply(images, color.Color(offset=added[:, None], low=low, high=high))
-    return xp.where(images < per_image(threshold), images, (low + high) - images)
+    threshold = per_image(threshold)
+    if not xp.fuses():
+        return xp.inverted_from(images, threshold, low + high)
+    return xp.where(images < threshold, images, (low + high) - images)
 
 
 def gamma(images: Any, exponent: Any, low: float, high: float) -> Any:
