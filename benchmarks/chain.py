@@ -4,7 +4,8 @@ Flip, rotation, translation, zoom, shear, brightness, contrast, normalization pe
 contender draws its parameters an image. Run ``python benchmarks/chain.py`` (all backends), or with ``--backends jax``;
 ``--batch 16 --size 1024 --save chain_large`` for large images; with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the
 environment and ``--save chain_huge_pages`` memory comes in huge pages. Writes ``results/chain.json``. What the other
-libraries run stands in ``peers.py``; those that need no backend take their turns in each backend's process.
+libraries run stands in ``peers.py``; those that need no backend take their turns with each. Each contender has a
+process of its own: in one for all, some find memory that others left, and some lose the cache to them.
 """
 
 from __future__ import annotations
@@ -104,15 +105,15 @@ def factories(backend: str, batch: int, size: int, host: bool = True) -> dict[st
 
 
 def measure(backend: str, args: argparse.Namespace) -> dict[str, Any]:
-    """All contenders of one backend: times in one process, peak memory in one each."""
+    """All contenders of one backend, each in a process of its own: times, taken in turns, and peak memory."""
     shape = ["--batch", str(args.batch), "--size", str(args.size)]
-    times = common.child(__file__, "--time", "--rounds", str(args.rounds), *shape, backend=backend)
+    names = common.child(__file__, "--names", *shape, backend=backend)
+    contenders = {name: common.Apart(__file__, "--serve", name, *shape, backend=backend) for name in names}
+    times = common.timed_turns(contenders, args.rounds)
     for name, t in times.items():
-        if args.memory and "error" not in t:
-            try:
-                t["peak_mb"] = common.child(__file__, "--peak", name, *shape, backend=backend)
-            except RuntimeError as error:
-                t["peak_error"] = common.first_line(error)
+        peak = contenders[name].close()
+        if "error" not in t:
+            t["peak_mb"] = peak
         if name in peers.NOTES:
             t["note"] = peers.NOTES[name]
         t["draws_once_a_batch"] = name in peers.DRAWS_ONCE_A_BATCH
@@ -176,20 +177,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--save", default="chain", help="name of the file in results/")
-    parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
     common.quiet()
     backend = os.environ.get("KERAS_BACKEND", "")
-    if args.time:
-        print(json.dumps(common.turns(programs.lazy(factories(backend, args.batch, args.size)), args.rounds)))
-    elif args.peak:
-        call = factories(backend, args.batch, args.size)[args.peak]()
-        for _ in range(2):
-            common.synchronize(call())
-        print(json.dumps(round(common.peak_memory_mb())))
+    if args.names:
+        print(json.dumps(list(factories(backend, args.batch, args.size))))
+    elif args.serve:
+        common.serve(programs.lazy(factories(backend, args.batch, args.size))[args.serve])
     else:
         shape = [args.batch, args.size, args.size, 3]
         allocator = os.environ.get("GLIBC_TUNABLES")  # None where memory comes as it does by default

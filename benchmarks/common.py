@@ -1,12 +1,15 @@
 """How the benchmarks measure: same work, same images, one run, in turns; medians with their spread; results as JSON.
 
-Contenders of one backend take turns in one process (A B A B ...), so that a machine that slows down slows down all.
-Each call ends with a synchronization. Peak memory is a second process's, one a contender: the resident set it reached.
-A contender that cannot run stays in the results, with what it said.
+Contenders of one backend take turns (A B A B ...), so that a machine that slows down slows down all: in one process, or
+each in a process of its own (``Apart``), where none finds memory that another one left. Each call ends with a
+synchronization. Peak memory is the resident set that a process with one contender reached. A contender that cannot run
+stays in the results, with what it said.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import platform
@@ -15,6 +18,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -45,15 +49,20 @@ def synchronize(result: Any) -> None:
         result[(0,) * len(result.shape)].numpy()
 
 
-def turns(
-    contenders: dict[str, Callable[[], Any]],
+def turns(contenders: dict[str, Callable[[], Any]], rounds: int = 12, **options: Any) -> dict[str, Any]:
+    """``timed_turns`` of calls in this process."""
+    return timed_turns({name: functools.partial(_once, call) for name, call in contenders.items()}, rounds, **options)
+
+
+def timed_turns(
+    contenders: dict[str, Callable[[int], float]],
     rounds: int = 12,
     warmup: int = 2,
     limit_s: float = 40.0,
     least_s: float = 0.0,
 ) -> dict[str, Any]:
     """Times each contender ``rounds`` times, in turns: {name: median, quartiles, least and greatest in ms, n, first
-    call}.
+    call}. Contenders take a number of calls to make, and say how many seconds each took.
 
     A contender that has used up ``limit_s`` seconds stops early, with no fewer than 3 measurements, or, after
     four times as long, with fewer; its ``n`` says so.
@@ -62,9 +71,9 @@ def turns(
     """
     first: dict[str, float] = {}
     result: dict[str, Any] = {}
-    for name, call in contenders.items():
+    for name, timed in contenders.items():
         try:
-            first[name] = _once(call)
+            first[name] = timed(1)
         except Exception as error:
             result[name] = {"error": first_line(error)}
     repeats = {name: _warm(contenders[name], warmup, limit_s, least_s, took) for name, took in first.items()}
@@ -73,17 +82,75 @@ def turns(
         for name, measured in times.items():
             spent = sum(measured) * repeats[name]
             if spent < limit_s or (len(measured) < 3 and spent < 4 * limit_s):
-                measured.append(_once(contenders[name], repeats[name]))
+                measured.append(contenders[name](repeats[name]))
     for name, values in times.items():
         result[name] = summary(values) | {"first_call_ms": round(first[name] * 1e3, 1), "calls_each": repeats[name]}
     return {name: result[name] for name in contenders}
 
 
-def _warm(call: Callable[[], Any], warmup: int, limit_s: float, least_s: float, took: float) -> int:
+def _warm(timed: Callable[[int], float], warmup: int, limit_s: float, least_s: float, took: float) -> int:
     """Calls ``warmup`` - 1 times more, unless the first took too long; how many calls make ``least_s`` seconds."""
     for _ in range(warmup - 1 if took < limit_s / 2 else 0):
-        took = _once(call)
+        took = timed(1)
     return max(1, min(200, round(least_s / took)))
+
+
+class Apart:
+    """A contender in a process of its own: ``script``, which calls ``serve``. Made when it is first called."""
+
+    def __init__(self, script: str, *args: str, backend: str) -> None:
+        self._command, self._environment = [sys.executable, script, *args], environment(backend)
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._process: subprocess.Popen[str] | None = None
+
+    def __call__(self, repeats: int) -> float:
+        return self._ask(repeats)["seconds"]
+
+    def close(self) -> int | None:
+        """Ends the process; its peak memory in MB, None if it had ended before."""
+        peak = None
+        with contextlib.suppress(Said):
+            peak = self._ask(0)["peak_mb"]
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        self._errors.close()
+        return peak
+
+    def _ask(self, repeats: int) -> dict[str, Any]:
+        if self._process is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors, "text": True}
+            self._process = subprocess.Popen(self._command, env=self._environment, **pipes)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(repeats, file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):
+                answer = json.loads(line.removeprefix(ANSWER))
+                if "error" in answer:
+                    raise Said(answer["error"])
+                return answer
+        self._errors.seek(0)
+        raise Said((self._errors.read().strip().splitlines() or ["the process ended"])[-1])
+
+
+class Said(RuntimeError):
+    """What another process said, as it is."""
+
+
+ANSWER = "answer: "  # the libraries write to the same place
+
+
+def serve(call: Callable[[], Any]) -> None:
+    """Makes as many calls as a line of standard input says, and says how long each took; for 0 the peak memory."""
+    for line in sys.stdin:
+        try:
+            repeats = int(line)
+            answer = {"seconds": _once(call, repeats)} if repeats else {"peak_mb": round(peak_memory_mb())}
+        except Exception as error:
+            answer = {"error": first_line(error)}
+        print(ANSWER + json.dumps(answer), flush=True)
 
 
 def _once(call: Callable[[], Any], repeats: int = 1) -> float:
@@ -96,6 +163,8 @@ def _once(call: Callable[[], Any], repeats: int = 1) -> float:
 
 def first_line(error: BaseException) -> str:
     """What an exception says, in short, without the wrapping that Keras and TensorFlow put around it."""
+    if isinstance(error, Said):
+        return str(error)[:300]
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [
@@ -139,11 +208,16 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def child(script: str, *args: str, backend: str, **environment: str) -> Any:
-    """Runs ``script`` with these arguments in a fresh process on a Keras backend; the JSON of its last line."""
+def environment(backend: str) -> dict[str, str]:
+    """The environment of a process on a Keras backend."""
     here = str(Path(__file__).parents[1])
     path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
-    env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path, **environment}
+    return {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
+
+
+def child(script: str, *args: str, backend: str, **more: str) -> Any:
+    """Runs ``script`` with these arguments in a fresh process on a Keras backend; the JSON of its last line."""
+    env = {**environment(backend), **more}
     done = subprocess.run([sys.executable, script, *args], env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{script} {' '.join(args)} on {backend} failed:\n{done.stderr[-3000:]}")

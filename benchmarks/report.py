@@ -18,8 +18,8 @@ import single
 
 HEAD = """# Benchmarks
 
-How they measure stands in `common.py`: contenders of one backend take turns in one process, each call ends with a
-synchronization, medians with quartiles, peak memory by a second process each. Absolute times belong to the machine
+How they measure stands in `common.py`: contenders of one backend take turns, each call ends with a
+synchronization, medians with quartiles, peak memory of a process each. Absolute times belong to the machine
 named; the ratios are what to read: above 1 this package is the faster one, losses are printed in bold.
 
 `make bench` runs all of them (and installs the libraries compared with, the extra `bench`), `benchmarks/gpu.sh` those

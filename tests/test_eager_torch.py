@@ -133,13 +133,30 @@ def test_images_may_be_read_a_few_at_a_time(fill_mode, size, monkeypatch):
         results.append(_torch_reading.grid_sample(images, x, y, fill_mode, 9.0))
     together = max(2, torch.get_num_threads())
     read = range(0, 9, together)
-    # Images that no map moves are not read; what is left over is read alone.
-    moved = [n for n in read if size != (9, 8) or {4, 5} & set(range(n, n + together))]
-    assert parts == [9, 9, *(min(together, 9 - n) for n in moved), *(min(together, 9 - n) for n in read)]
+    # What is left over is read alone; images that no map moves are not read.
+    rest = [min(together, 9 - n) for n in read]
+    assert parts == [9, 9, *([2] if size == (9, 8) else rest), *rest]
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], atol=1e-3)
     if size == (9, 8):
         np.testing.assert_array_equal(results[2][:4], images[:4])
+        np.testing.assert_array_equal(results[2][6:], images[6:])
+
+
+def test_many_small_images_are_read_beside_those_that_stay(monkeypatch):
+    import torch
+
+    from keras_norm_layers.kernels import _torch_passes, _torch_reading
+
+    images, maps = tensor(photos(40, 9, 8)), torch.eye(3).repeat(40, 1, 1)
+    maps[::2] = matrices.rotate(torch.linspace(0.3, 0.9, 20))
+    monkeypatch.setattr(_torch_passes, "GROUP", 15 * 72 * 3)
+    found = _torch_reading.affine_sample(images, maps, (9, 8), "reflect", 0.0)
+    one_by_one = [
+        _torch_reading.affine_sample(images[n][None], maps[n][None], (9, 8), "reflect", 0.0) for n in range(40)
+    ]
+    np.testing.assert_allclose(found, np.concatenate(one_by_one), atol=1e-3)
+    np.testing.assert_array_equal(found[1::2], images[1::2])
 
 
 @pytest.mark.parametrize("planes", [False, True])  # as a compiled resampling leaves them

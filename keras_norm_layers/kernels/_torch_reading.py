@@ -115,7 +115,7 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
     def part(here: Any) -> Any:
         across, down, shift = (m[here][:, :, i, None, None] for i in range(3))
         grid = x[None, None, None, :] * across + (y[None, None, :, None] * down + shift)
-        return _sample(images[here], grid, fill_mode, fill_value)
+        return _sample(_taken(images, here), grid, fill_mode, fill_value)
 
     return _in_parts(part, images, outside, learns=inverse.requires_grad, stays=stays)
 
@@ -128,17 +128,35 @@ def _in_parts(
     and takes memory that was used before.
     """
     count, size = len(images), max(group_size(images), torch.get_num_threads())
-    if images.device.type != "cpu" or learns or images.requires_grad or (count <= size and stays is None):
+    if images.device.type != "cpu" or count <= size or learns or images.requires_grad:
         return part(slice(None)).to(torch.float32)
     one = torch.empty((0, images.shape[3], *outside)).permute(0, 2, 3, 1)  # as torch's kernel gives them
     result = new_like(one, count)
-    moved = torch.arange(count) if stays is None else torch.nonzero(~stays)[:, 0]
-    for number in [] if stays is None else torch.nonzero(stays)[:, 0].tolist():
-        result[number].permute(2, 0, 1).copy_(images[number].permute(2, 0, 1).contiguous())  # first order, then dtype
-    for here in moved.split(size):
-        for number, made in zip(here.tolist(), part(here)):
-            result[number].copy_(made)
+    if stays is None or not stays.any():
+        for start in range(0, count, size):
+            here = slice(start, start + size)
+            result[here].copy_(part(here))
+        return result
+    for here in torch.nonzero(stays)[:, 0].split(size):
+        planes = _taken(images, here).permute(0, 3, 1, 2).contiguous()  # first the order, then the dtype: half the time
+        _put(result, here, planes.permute(0, 2, 3, 1))
+    for here in torch.nonzero(~stays)[:, 0].split(size):
+        _put(result, here, part(here))
     return result
+
+
+def _taken(images: Any, rows: Any) -> Any:
+    """``images[rows]`` of a slice or of numbers, which torch takes ten times as fast by ``index_select``."""
+    return images[rows] if isinstance(rows, slice) else images.index_select(0, rows)
+
+
+def _put(result: Any, rows: Any, images: Any) -> None:
+    """``result[rows] = images``; large images, of which a few are read at a time, one by one: that is faster."""
+    if len(rows) > 8:
+        result[rows] = images.to(result.dtype)
+        return
+    for row, image in zip(rows.tolist(), images):
+        result[row].copy_(image)
 
 
 def _sample(images: Any, grid: Any, fill_mode: str, fill_value: float) -> Any:
