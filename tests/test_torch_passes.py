@@ -161,6 +161,26 @@ def test_of_several_threads_one_compiles(passes, monkeypatch):
     assert len(made) == 1
 
 
+def test_the_compiler_runs_in_the_thread_that_asked(passes, compiles, monkeypatch):
+    import threading
+
+    import torch
+
+    def elsewhere(work, count):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    who = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: who.append(threading.get_ident()) or function)
+    monkeypatch.setattr(passes, "_by_all_threads", elsewhere)
+    monkeypatch.setattr(passes, "GROUP", 1)
+    layer = knl.RandomRotation(0.1, seed=1)
+    for _ in range(2):
+        layer(data(3)["images"], training=True)
+    assert who == [threading.get_ident()]
+
+
 def test_shapes_without_a_program_of_their_own_share_one(passes, compiles, monkeypatch):
     monkeypatch.setattr(passes, "SHAPES", 2)
     monkeypatch.setattr(passes, "GROUP", 1)

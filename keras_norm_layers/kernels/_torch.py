@@ -99,7 +99,8 @@ def _pair(a: Any, b: Any) -> tuple[Any, Any]:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the condition holds, else ``b``."""
-    large = torch.is_tensor(a) and torch.is_tensor(b) and a.shape == b.shape and a.nbytes >= memory.LARGE
+    eager = not fuses() and torch.is_tensor(a) and torch.is_tensor(b)
+    large = eager and a.shape == b.shape and a.nbytes >= memory.LARGE
     if large and _reuses(a, b) and torch.broadcast_shapes(condition.shape, a.shape) == a.shape:
         return torch.where(condition, a, b, out=new_like(a))
     return torch.where(condition, a, b)

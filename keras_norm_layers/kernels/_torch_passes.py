@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -95,15 +95,17 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> A
     whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), results)
     targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
     _keep_freed_memory()
-    open_ = iter(starts)
 
-    def fill() -> None:
+    def fill(some: Iterable[int]) -> None:
         with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
-            for start in open_:
+            for start in some:
                 here = slice(start, start + size)
                 write([target[here] for target in targets], _rows(data, here), u[here], values)
 
-    _by_all_threads(fill, min(torch.get_num_threads(), len(starts)))
+    left = iter(starts)
+    if not write.started:  # the compiler runs where it was asked for, not in a thread of ours
+        fill([next(left)])
+    _by_all_threads(lambda: fill(left), min(torch.get_num_threads(), len(starts)))
     return whole
 
 
@@ -181,6 +183,11 @@ class Compiled:
         self._run: Callable[..., Any] | None = None
         self._starting = threading.RLock()
 
+    @property
+    def started(self) -> bool:
+        """Whether it has run: then it is compiled, or eager for good."""
+        return self._run is not None
+
     def __call__(self, *args: Any) -> Any:
         # Of several threads one compiles, and the others wait for its program.
         with self._starting if self._run is None else contextlib.nullcontext():
@@ -226,7 +233,7 @@ class Pass:
         run = self._whole if wanted and not torch.compiler.is_compiling() else self._function
         return run(data, u, values)
 
-    def writer(self, data: Any, u: Any, values: Any) -> tuple[Callable[..., None], Any] | None:
+    def writer(self, data: Any, u: Any, values: Any) -> tuple[Compiled, Any] | None:
         """For data of these shapes ``write(targets, data, u, values)``, which puts what comes out into tensors (no
         copy, no new memory), and what comes out, as tensors without a row. None if there are programs for many shapes
         already: a single one then does for all others.
