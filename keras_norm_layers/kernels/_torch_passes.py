@@ -110,8 +110,8 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> A
 
 
 def _by_all_threads(work: Callable[[], None], count: int) -> None:
-    """``work()`` by this thread and ``count`` - 1 others, which stay for the next time: to start one, and to hear of
-    each piece that it has done, takes longer than a piece.
+    """``work()`` by this thread and ``count`` - 1 others, which stay for the next time and take one piece after
+    the other: to start threads, and to hear of each piece that they have done, took a good part of a short pass.
     """
     others = [_threads(count).submit(work) for _ in range(count - 1)]
     try:
@@ -125,7 +125,7 @@ def _by_all_threads(work: Callable[[], None], count: int) -> None:
 
 @functools.cache
 def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, count - 1), "keras_norm_layers")
+    return ThreadPoolExecutor(count - 1, "keras_norm_layers")
 
 
 if hasattr(os, "register_at_fork"):
