@@ -211,3 +211,17 @@ def test_aug_mix_refuses_targets():
 def test_aug_mix_differs_from_image_to_image():
     out = to_numpy(knl.AugMix(seed=3)(np.repeat(IMAGES[:1], 6, 0)))
     assert len({round(float(image.mean()), 3) for image in out}) == 6
+
+
+@pytest.mark.parametrize("make", [lambda: knl.RandAugment(num_ops=4, seed=1), lambda: knl.Equalization(bins=64, p=0.5)])
+def test_another_device_computes_the_same_without_asking_what_was_chosen(make, monkeypatch):
+    """On a GPU nothing is left out image by image: each question would stop it."""
+    x = np.random.default_rng(5).integers(0, 256, (24, 12, 10, 3)).astype("uint8")
+    layer, xp = make(), backend.namespace(None)
+    layer.build((None, 12, 10, 3))
+    u = layer.draw(len(x))
+    expected = to_numpy(layer.apply(x, u))
+    other = type(layer).from_config(layer.get_config())
+    monkeypatch.setattr(xp, "on_host", lambda x: False)
+    monkeypatch.setattr(xp, "change_some", None)
+    np.testing.assert_allclose(to_numpy(other.apply(x, u)), expected, atol=1e-2)

@@ -137,35 +137,61 @@ def test_strength_changes_while_training_without_a_new_trace():
     np.testing.assert_allclose(seen, [51.0, 25.5, 0.0])
 
 
+def gradients(layer, batches):
+    """The gradient of the sum of what ``apply`` makes, for each of several (x, u); on TensorFlow by one graph."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(reduce_retracing=True)
+        def found(data, u):
+            with tf.GradientTape() as tape:
+                tape.watch(data)
+                total = tf.reduce_sum(layer.apply(data, u))
+            return tape.gradient(total, data)
+
+        return [to_numpy(found(tf.constant(x), tf.constant(u))) for x, u in batches]
+    if BACKEND == "jax":
+        import jax
+
+        return [to_numpy(jax.grad(lambda data, u=u: layer.apply(data, u).sum())(x)) for x, u in batches]
+    import torch
+
+    given = [torch.tensor(x, requires_grad=True) for x, _ in batches]
+    for x, (_, u) in zip(given, batches):
+        layer.apply(x, u).sum().backward()
+    return [to_numpy(x.grad) for x in given]
+
+
 @uncompiled
 @pytest.mark.parametrize("name", ["augment chain", "augment two stages"])
 def test_gradients_flow_to_the_images(name):
     layer = random_layer(name)
     x, u = images(2, dtype="float32"), quantiles(layer, 2)
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        given = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(given)
-            loss = tf.reduce_sum(layer.apply(given, u))
-        gradient = tape.gradient(loss, given)
-    elif BACKEND == "jax":
-        import jax
-
-        gradient = jax.grad(lambda data: layer.apply(data, u).sum())(jax.numpy.asarray(x))
-    else:
-        import torch
-
-        given = torch.tensor(x, requires_grad=True)
-        layer.apply(given, u).sum().backward()
-        gradient = given.grad
-    gradient = to_numpy(gradient)
+    (gradient,) = gradients(layer, [(x, u)])
     assert np.isfinite(gradient).all()
     assert (gradient != 0).mean() > 0.3
     moved = x + np.float32(0.5) * (np.random.default_rng(0).random(x.shape, dtype="float32") - np.float32(0.5))
     slope = float((apply(layer, moved, u) - apply(layer, x, u)).sum())
     assert abs(float((gradient * (moved - x)).sum()) - slope) < 0.1 * abs(slope) + 10.0
+
+
+def test_gradients_flow_through_choices():
+    """For a batch of another size than the one before too; what a histogram decides has none."""
+    several = [knl.RandomContrast(0.5), knl.RandomSharpness(1.0), knl.RandomGamma((0.5, 2.0)), knl.RandomGrayscale(1.0)]
+    last = knl.OneOf([*several, knl.Equalization()], weights=[1, 1, 1, 1, 2], p=0.5)
+    layer = knl.Augment([knl.OneOf(several), last], seed=1)
+    layer.build((None, 6, 8, 3))
+    noise = np.random.default_rng(0).random((24, 6, 8, 3), dtype="float32")
+    x, u = np.float32(30.0) + np.float32(190.0) * noise, quantiles(layer, 24)
+    few, gradient = gradients(layer, [(x[:2], u[:2]), (x, u)])
+    np.testing.assert_allclose(few, gradient[:2], rtol=1e-4, atol=1e-4)
+    equalized = (gradient == 0).all((1, 2, 3))
+    assert 0 < equalized.sum() < len(x) / 2
+    step = np.float32(0.05)
+    for direction in (np.ones_like(x), np.random.default_rng(1).random(x.shape, dtype="float32")):
+        up, down = (apply(layer, x + sign * step * direction, u).sum((1, 2, 3)) for sign in (1, -1))
+        slopes, along = (up - down) / (2 * step), (gradient * direction).sum((1, 2, 3))
+        np.testing.assert_allclose(along[~equalized], slopes[~equalized], rtol=0.02, atol=1.0)
 
 
 def test_the_graph_of_inference_holds_nothing_random(only_tensorflow):

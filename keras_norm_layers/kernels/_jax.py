@@ -16,7 +16,6 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     dtype_name,
     fuses,
     groups,
-    on_host,
     paste,
     read_planes,
     sums_of_groups,
@@ -126,12 +125,16 @@ def cumsum(x: Any, axis: int) -> Any:
 
 def histograms(cells: Any, size: int, gate: Any) -> Any:
     """How often each cell stands in int32 images (N, H, W, C), each channel of each of which has ``size`` cells of its
-    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere. No entry may
-    lie outside.
+    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere, where that
+    saves time. No entry may lie outside.
 
-    Image by image, for those whose gate is open: one table stays in the cache, where a table of the batch would not.
+    On a CPU image by image, for those whose gate is open: one table stays in the cache, where a table of the batch
+    would not.
     """
     n, _, _, channels = cells.shape
+    if not on_host(cells):
+        counted = jnp.zeros(n * channels * size, jnp.float32).at[cells.reshape(-1)].add(1.0, mode="promise_in_bounds")
+        return counted.reshape(n, channels, size)
 
     def step(i: Any, tables: Any) -> Any:
         def counted() -> Any:
@@ -149,7 +152,12 @@ def change_some(changes: list[Any], images: Any, own: bool) -> tuple[Any, bool]:
     """``changed_some`` of the images, and whether they are a new tensor."""
     if images.shape[0] == 0:  # a loop is traced for an image that is not there
         return images, own
-    return changed_some(changes, images, jax.lax.cond, _in_place), True
+    return changed_some(changes, images, _where_asked, _in_place), True
+
+
+def _where_asked(condition: Any, change: Callable[[Any], Any], image: Any) -> Any:
+    """``change`` of the image where the condition holds, else the image."""
+    return jax.lax.cond(condition, change, lambda image: image, image)
 
 
 def _in_place(function: Callable[[Any], Any], data: Any) -> Any:
@@ -206,6 +214,11 @@ def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -
     corner = clip(corner, 0, pixels.shape[0] - 1 - down - right)
     steps = (0, right, down, down + right)
     return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps]
+
+
+def on_host(x: Any) -> bool:
+    """Whether programs run on the CPU: ``x`` itself may have no place yet."""
+    return jax.default_backend() == "cpu"
 
 
 def hasher(seed: Any) -> Any:

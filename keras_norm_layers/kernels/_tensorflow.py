@@ -18,7 +18,6 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     dtype_name,
     fuses,
     groups,
-    on_host,
     paste,
     read_planes,
     sums_of_groups,
@@ -168,7 +167,7 @@ def _one_kernel_does(images: Any, mean: Any, divisor: Any) -> bool:
     last = images.shape[-1]
     fits = last is not None and mean.shape.as_list() == divisor.shape.as_list() == [last]
     floats = {x.dtype for x in (images, mean, divisor)} == {tf.float32}
-    return fits and floats and not tf.config.list_physical_devices("GPU")
+    return fits and floats and on_host(images)
 
 
 def _batch_normalized(images: Any, mean: Any, gain: Any) -> Any:
@@ -213,12 +212,17 @@ def cumsum(x: Any, axis: int) -> Any:
 
 def histograms(cells: Any, size: int, gate: Any) -> Any:
     """How often each cell stands in int32 images (N, H, W, C), each channel of each of which has ``size`` cells of its
-    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere. No entry may
-    lie outside.
+    own, numbered on from one to the next; where ``gate`` (N,) is 1: float32 (N, C, size), and 0 elsewhere, where that
+    saves time. No entry may lie outside.
 
-    Image by image, for those whose gate is open: one table stays in the cache, where a table of the batch would not.
+    On a CPU image by image, for those whose gate is open: one table stays in the cache, where a table of the batch
+    would not.
     """
     n, _, _, channels = shape(cells)
+    if not on_host(cells):
+        flat = tf.reshape(cells, (-1,))
+        counted = tf.math.unsorted_segment_sum(tf.ones_like(flat, tf.float32), flat, n * channels * size)
+        return tf.reshape(counted, (n, channels, size))
     tables = tf.zeros((n, channels * size))
 
     def step(i: Any, tables: Any) -> Any:
@@ -231,15 +235,64 @@ def histograms(cells: Any, size: int, gate: Any) -> Any:
 
     if not isinstance(n, int) or n > 0:  # TensorFlow looks at the body although it will not run
         _, tables = tf.while_loop(lambda i, _: i < n, step, (0, tables))
-    return tf.reshape(tables, (n, channels, size))
+    return tf.stop_gradient(tf.reshape(tables, (n, channels, size)))  # it has none, and XLA cannot make it of a loop
 
 
 def change_some(changes: list[Any], images: Any, own: bool) -> tuple[Any, bool]:
-    """``changed_some`` of the images, and whether they are a new tensor."""
+    """``changed_some`` of the images, and whether they are a new tensor.
+
+    A gradient is taken of all changes made to all images: what a loop notes down for its gradient cannot leave a
+    program of XLA, and its gradient cannot be compiled for a batch of any size.
+    """
     if images.shape[0] == 0:  # TensorFlow makes no element of what it does not see
         return images, own
-    mapped = functools.partial(tf.map_fn, fn_output_signature=images.dtype)
-    return tf.ensure_shape(changed_some(changes, images, tf.cond, mapped), images.shape), True
+    drawn = [(change.gate, dict(change.values)) for change in changes]
+    flat = tf.nest.flatten(drawn)
+    real = [i for i, x in enumerate(flat) if x.dtype.is_floating]
+
+    def given(numbers: tuple[Any, ...]) -> list[Any]:
+        found = dict(zip(real, numbers))
+        packed = tf.nest.pack_sequence_as(drawn, [found.get(i, x) for i, x in enumerate(flat)])
+        return [change._replace(gate=gate, values=values) for change, (gate, values) in zip(changes, packed)]
+
+    def looped(images: Any, *numbers: Any) -> Any:
+        mapped = functools.partial(tf.map_fn, fn_output_signature=images.dtype)
+        return tf.ensure_shape(changed_some(given(numbers), images, _where_asked, mapped), images.shape)
+
+    def everywhere(images: Any, *numbers: Any) -> Any:
+        for change in given(numbers):
+            images = tf.where(change.gate[:, None, None, None] > 0.5, change.run(change.values, images), images)
+        return images
+
+    return _with_gradient_of(everywhere, looped)(images, *[flat[i] for i in real]), True
+
+
+def _with_gradient_of(same: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` of float tensors, with the gradient of another one that gives the same."""
+
+    @tf.custom_gradient
+    def run(*given: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                result = same(*given)
+            return tape.gradient(result, given, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        return function(*given), gradient
+
+    return run
+
+
+def _where_asked(condition: Any, change: Callable[[Any], Any], image: Any) -> Any:
+    """``change`` of the image where the condition holds, else the image: as a loop of one turn or none, which works in
+    the memory of the image where XLA would copy it for a question.
+    """
+
+    def turn(done: Any, image: Any) -> tuple[Any, Any]:
+        return done + 1, tf.ensure_shape(change(image), image.shape)
+
+    turns = tf.cast(condition, tf.int32)
+    return tf.while_loop(lambda done, _: done < turns, turn, (0, image), maximum_iterations=1)[1]
 
 
 def look_up(table: Any, places: Any) -> Any:
@@ -285,6 +338,11 @@ def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -
     # One clamp that changes nothing saves the four that XLA would put around the gathers.
     corner = clip(corner, 0, n * height * width - 1 - down - right)
     return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)]
+
+
+def on_host(x: Any) -> bool:
+    """Whether programs run on the CPU, for there is nothing else: ``x`` itself may have no place yet."""
+    return not any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
 
 
 def hasher(seed: Any) -> Any:

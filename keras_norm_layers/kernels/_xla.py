@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,11 +45,6 @@ def groups(images: Any, gains: bool) -> list[int]:
     return []
 
 
-def on_host(x: Any) -> bool:
-    """Whether ``x`` lies in the memory of the CPU and its values can be looked at, in eager code."""
-    return False
-
-
 def fuses() -> bool:
     """True: the code runs inside a compiler that turns plain indexing into one loop."""
     return True
@@ -61,31 +55,21 @@ def add_words(a: Any, b: Any) -> Any:
     return a + b
 
 
-def changed_some(changes: list[Any], images: Any, cond: Callable[..., Any], map_: Callable[..., Any]) -> Any:
+def changed_some(changes: list[Any], images: Any, where_asked: Callable[..., Any], map_: Callable[..., Any]) -> Any:
     """Several ``pixels.Change``, one after the other, image by image and only where they are asked for.
 
-    Neighbours that are light are made together where one of them is asked for: XLA copies the image at each question.
-    ``cond`` and ``map_`` are the library's.
+    ``where_asked`` (condition, change, image) and ``map_`` are made of the library's control flow.
     """
-    together = [
-        list(found) for _, found in itertools.groupby(range(len(changes)), lambda i: changes[i].light or -1 - i)
-    ]
-
-    def changed(image: Any, drawn: Any, numbers: list[int]) -> Any:
-        batch = image[None]
-        for i in numbers:
-            batch = changes[i].run({name: value[None] for name, value in drawn[i][1].items()}, batch)
-        return batch[0]
 
     def one(given: Any) -> Any:
         image, drawn = given
-        for numbers in together:
-            open_ = functools.reduce(operator.or_, [drawn[i][0] > 0.5 for i in numbers])
-            image = cond(
-                open_,
-                functools.partial(changed, image, drawn, numbers),
-                functools.partial(lambda image: image, image),
-            )
+        for change, (gate, values) in zip(changes, drawn):
+            row = {name: value[None] for name, value in values.items()}
+            image = where_asked(gate > 0.5, functools.partial(_of_one, change.run, row), image)
         return image
 
     return map_(one, (images, [(change.gate, dict(change.values)) for change in changes]))
+
+
+def _of_one(run: Callable[..., Any], row: Any, image: Any) -> Any:
+    return run(row, image[None])[0]

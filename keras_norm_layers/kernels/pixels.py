@@ -16,7 +16,6 @@ class Change(NamedTuple):
     gate: Any  # (N,): 1 for those that it is made to
     values: Any  # its parameters by name, tensors (N, ...)
     run: Callable[..., Any]  # of such values and images (N, H, W, C); with own=True it may write over these
-    light: bool  # hardly more work for the others than to go around it
 
 
 def vector(numbers: Any) -> np.ndarray:

@@ -263,20 +263,23 @@ class Plan:
         run -> all of its changes, the others -> [].
 
         It costs a compiler the fusion with what stands beside, and all images once. So a compiler does it for what is
-        costly, or for three that are chosen seldom; eager code in any case.
+        costly, or for three that are chosen seldom and fold into nothing; eager code in any case. Only on a CPU: to
+        ask what was chosen would stop another device.
         """
         xp, run, result = backend.namespace(images), [], {}  # type: Any, list[int], dict[int, list[Any]]
         compiled = xp.fuses()
-        if not compiled and not xp.on_host(images):
+        if not xp.on_host(images):
             return {}
         for number, maps_before in [*stage.steps, Step(-1, -1)]:
             node, values = self.layout.nodes[number], parameters[number]
-            gate = None if maps_before != len(stage.maps) else _chosen(node.transform, values, compiled, node.seldom)
+            whole = maps_before == len(stage.maps)
+            gate = _chosen(node.transform, values, compiled, node.seldom, bool(run)) if whole else None
             if gate is not None:
                 run.append(number)
                 result[number] = [_change_of(node.transform, gate, values)]
                 continue
-            if compiled and len(run) < 3 and not any(self.transforms[n].costly for n in run):
+            acting = [self.transforms[n] for n in run]
+            if compiled and sum(not _folds(t) for t in acting) < 3 and not any(t.costly for t in acting):
                 result = {n: changes for n, changes in result.items() if n not in run}
             for follower in run[1:]:
                 if follower in result:
@@ -403,14 +406,21 @@ class Plan:
         return result
 
 
-def _chosen(transform: Any, values: Drawn, compiled: bool, seldom: bool) -> Any:
-    """1 for the images that a change of values is made to and 0 for the others, (N,); None: no use to know."""
+def _chosen(transform: Any, values: Drawn, compiled: bool, seldom: bool, follows: bool) -> Any:
+    """1 for the images that a change of values is made to and 0 for the others, (N,); None: no use to know.
+
+    ``follows``: the change before it is made to the chosen images only.
+    """
     if transform.kind not in ("color", "pixel"):
         return None
     if not compiled:
         return both(values.gate, values.get("on")) if transform.kind == "pixel" else values.gate
-    folds = transform.kind == "color" and not transform.looks  # into the pass, for next to nothing
-    return values.gate if transform.costly or (seldom and not folds) else None
+    return values.gate if transform.costly or (seldom and (follows or not _folds(transform))) else None
+
+
+def _folds(transform: Any) -> bool:
+    """Whether a change of values goes into the pass for next to nothing."""
+    return transform.kind == "color" and not transform.looks
 
 
 def _change_of(transform: Any, gate: Any, values: Drawn) -> pixels.Change:
@@ -421,7 +431,7 @@ def _change_of(transform: Any, gate: Any, values: Drawn) -> pixels.Change:
             return transform.change(drawn, seen)
         return color.apply(seen, transform.color(drawn, seen), own)
 
-    return pixels.Change(gate, values, run, transform.kind == "color" or (transform.pointwise and not transform.costly))
+    return pixels.Change(gate, values, run)
 
 
 def sides(images: Any) -> tuple[Any, Any]:
