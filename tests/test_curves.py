@@ -33,7 +33,7 @@ def run(layer, images, **values):
     """``layer.change`` with these parameters, one number for all images."""
     xp = backend.namespace(None)
     params = {name: xp.asarray(np.full(len(images), value, "float32")) for name, value in values.items()}
-    return to_numpy(layer.change(params, xp.asarray(images)))
+    return to_numpy(layer.change(layer.prepared(params), xp.asarray(images)))
 
 
 def in_hsv(images, change):

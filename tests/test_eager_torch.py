@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from catalogue import RANDOM, quantiles, random_layer
 from conftest import BACKEND
 
 import keras_norm_layers as knl
@@ -236,3 +237,33 @@ def test_pasted_rectangles_are_those_of_compiled_code(monkeypatch):
     np.testing.assert_array_equal(images.numpy(), before.numpy())
     assert found[0, 4, 4, 0] == others[0, 4, 4, 0]
     assert found[0, 9, 9, 0] == images[0, 9, 9, 0]
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_numpy_computes_what_torch_would_of_the_numbers_of_a_draw(name, monkeypatch):
+    import torch
+
+    layer = random_layer(name)
+    u = torch.as_tensor(quantiles(layer, 6))
+    found = []
+    for few in (namespace_named("torch").few, lambda function, *given: function(*given)):
+        monkeypatch.setattr(namespace_named("torch"), "few", few)
+        parameters = layer.plan.parameters(u, torch.tensor(0.75))
+        values = [value for node in parameters for value in (*node.values(), node.gate) if value is not None]
+        stages = [stage for stage in layer.plan.stages((9, 14)) if stage.maps]
+        found.append([*values, *(layer.plan.inverse(stage, parameters) for stage in stages)])
+    for a, b in zip(*found, strict=True):
+        assert torch.is_tensor(a) and a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_numbers_that_want_a_gradient_stay_with_torch():
+    import torch
+
+    few = namespace_named("torch").few
+    x = torch.tensor([2.0, 3.0], requires_grad=True)
+    square = few(lambda given: {"y": [given[0] * given[1]]}, (x, torch.tensor([4.0, 5.0])))["y"][0]
+    square.sum().backward()
+    assert x.grad.tolist() == [4.0, 5.0]
+    with torch.no_grad():  # divisions by zero are as silent as torch's
+        assert few(lambda given: 1.0 / given, torch.zeros(2)).tolist() == [np.inf, np.inf]

@@ -158,12 +158,12 @@ def test_antialiasing_averages_what_a_pixel_covers():
 @pytest.mark.parametrize("shape", [(13, 18), (18, 13), (16, 16)])
 def test_a_rotation_cropped_has_no_corner_and_no_larger_rectangle_has_none(turns, shape):
     images = np.ones((1, *shape, 1), "float32")
-    cropped = to_numpy(knl.RandomRotation((turns, turns), "constant", fill_value=-1e6, expand="crop")(images))
+    cropped = to_numpy(knl.RandomRotation((turns, turns), "constant", fill_value=-1e5, expand="crop")(images))
     assert cropped.min() > 0.0
     larger = knl.Augment(
         [
-            knl.RandomRotation((turns, turns), "constant", fill_value=-1e6, expand="crop"),
-            knl.RandomZoom((0.1, 0.1), fill_mode="constant", fill_value=-1e6),
+            knl.RandomRotation((turns, turns), "constant", fill_value=-1e5, expand="crop"),
+            knl.RandomZoom((0.1, 0.1), fill_mode="constant", fill_value=-1e5),
         ]
     )
     assert to_numpy(larger(images)).min() < 0.0

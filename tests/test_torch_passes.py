@@ -90,6 +90,35 @@ def test_the_compiler_s_groups_are_the_eager_batch(passes, monkeypatch):
     assert write._run is not write._function  # which it would be had the compiler failed
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
+def test_a_program_reads_the_images_that_move_and_no_others(passes, monkeypatch):
+    """By the real compiler, where the rest of a pass is eager code."""
+    import torch
+
+    from keras_norm_layers.kernels import _torch_reading, matrices
+
+    images = torch.as_tensor(data(5, 24, 20)["images"])
+    maps = matrices.rotate(torch.linspace(0.3, 0.9, 5))
+    maps[3] = torch.eye(3)
+    monkeypatch.setattr(passes, "GROUP", images[0].numel())
+    monkeypatch.setattr(passes, "_writers", {})
+    found = {}
+    for compiles in ("0", "1"):
+        monkeypatch.setenv("KERAS_NORM_LAYERS_TORCH_COMPILE", compiles)
+        found[compiles] = _torch_reading.affine_sample(images, maps, (24, 20), "reflect", 0.0)
+    np.testing.assert_allclose(found["1"], found["0"], atol=2e-2)
+    np.testing.assert_array_equal(found["1"][3], images[3])
+    (program,) = passes._writers.values()
+    assert program._run is not program._function  # which it would be had the compiler failed
+    with monkeypatch.context() as patched:
+        patched.setattr(passes, "SHAPES", 1)
+        other = _torch_reading.affine_sample(images, maps, (20, 24), "reflect", 0.0)  # too many shapes: eager code
+    assert len(passes._writers) == 1 and other.shape == (5, 20, 24, 3)
+    gradient = maps.clone().requires_grad_()
+    _torch_reading.affine_sample(images, gradient, (24, 20), "reflect", 0.0).sum().backward()
+    assert gradient.grad.abs().sum() > 0
+
+
 def test_all_threads_work_and_what_one_raises_is_raised(passes):
     import threading
 

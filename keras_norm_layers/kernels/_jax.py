@@ -14,6 +14,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     add_words,
     changed_some,
     dtype_name,
+    few,
     fuses,
     groups,
     paste,
@@ -219,11 +220,6 @@ def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -
 def on_host(x: Any) -> bool:
     """Whether programs run on the CPU: ``x`` itself may have no place yet."""
     return jax.default_backend() == "cpu"
-
-
-def hasher(seed: Any) -> Any:
-    """The namespace that hashes a few words: this one."""
-    return sys.modules[__name__]
 
 
 def words(x: Any) -> Any:

@@ -16,6 +16,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     add_words,
     changed_some,
     dtype_name,
+    few,
     fuses,
     groups,
     paste,
@@ -130,9 +131,9 @@ def broadcast_to(x: Any, new_shape: Any) -> Any:
     return tf.broadcast_to(x, new_shape)
 
 
-def product(numbers: Any) -> Any:
+def product(sizes: Any) -> Any:
     """The product of some sizes, ints or scalar tensors, as an int32 scalar."""
-    return tf.reduce_prod(tf.stack([tf.cast(n, tf.int32) for n in numbers]))
+    return tf.reduce_prod(tf.stack([tf.cast(n, tf.int32) for n in sizes]))
 
 
 def slow_at_narrow_broadcasts(images: Any) -> bool:
@@ -250,17 +251,17 @@ def change_some(changes: list[Any], images: Any, own: bool) -> tuple[Any, bool]:
     flat = tf.nest.flatten(drawn)
     real = [i for i, x in enumerate(flat) if x.dtype.is_floating]
 
-    def given(numbers: tuple[Any, ...]) -> list[Any]:
-        found = dict(zip(real, numbers))
+    def given(reals: tuple[Any, ...]) -> list[Any]:
+        found = dict(zip(real, reals))
         packed = tf.nest.pack_sequence_as(drawn, [found.get(i, x) for i, x in enumerate(flat)])
         return [change._replace(gate=gate, values=values) for change, (gate, values) in zip(changes, packed)]
 
-    def looped(images: Any, *numbers: Any) -> Any:
+    def looped(images: Any, *reals: Any) -> Any:
         mapped = functools.partial(tf.map_fn, fn_output_signature=images.dtype)
-        return tf.ensure_shape(changed_some(given(numbers), images, _where_asked, mapped), images.shape)
+        return tf.ensure_shape(changed_some(given(reals), images, _where_asked, mapped), images.shape)
 
-    def everywhere(images: Any, *numbers: Any) -> Any:
-        for change in given(numbers):
+    def everywhere(images: Any, *reals: Any) -> Any:
+        for change in given(reals):
             images = tf.where(change.gate[:, None, None, None] > 0.5, change.run(change.values, images), images)
         return images
 
@@ -343,11 +344,6 @@ def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -
 def on_host(x: Any) -> bool:
     """Whether programs run on the CPU, for there is nothing else: ``x`` itself may have no place yet."""
     return not any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
-
-
-def hasher(seed: Any) -> Any:
-    """The namespace that hashes a few words: this one."""
-    return sys.modules[__name__]
 
 
 def words(x: Any) -> Any:

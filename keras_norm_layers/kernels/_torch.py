@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import torch
 
-from keras_norm_layers.kernels import memory, numpy_words
+from keras_norm_layers.kernels import _few, memory
 from keras_norm_layers.kernels._torch_passes import (  # noqa: F401 - of the namespace
     compiled,
     compiled_on_host,
@@ -162,8 +162,12 @@ def where_rows(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the condition (N, ...), which broadcasts, holds, else ``b``, which nobody else holds."""
     if not on_host(b) or fuses() or b.requires_grad:
         return torch.where(condition, a, b)
+    if not condition.any():
+        return b
+    if len(b) == 1:
+        return torch.where(condition, a, b)
     rows = torch.nonzero(condition.flatten(1).any(1))[:, 0]
-    return b.index_copy_(0, rows, torch.where(condition[rows], a[rows], b[rows])) if len(rows) else b
+    return b.index_copy_(0, rows, torch.where(condition[rows], a[rows], b[rows]))
 
 
 def shifted_sum(images: Any, weights: list[Any], axis: int) -> Any:
@@ -277,7 +281,8 @@ def histograms(cells: Any, size: int, gate: Any) -> Any:
     """
     n, _, _, channels = cells.shape
     if on_host(cells) and not fuses():
-        cells = cells if (gate > 0.5).all() else cells[gate > 0.5]
+        opened = gate.detach() > 0.5
+        cells = cells if opened.numpy().all() else cells[opened]
         counted = torch.bincount(as_stored(cells)[0].reshape(-1), minlength=n * channels * size).to(torch.float32)
     else:
         ones = torch.ones((), device=cells.device).expand(cells.numel())
@@ -304,11 +309,11 @@ def _image_by_image(changes: list[Any], images: Any, own: bool) -> Any:
     if not any(map(any, open_)):
         return images, own
     images = images if own else images.clone()
-    for number, chosen in enumerate(open_):
-        here = slice(number, number + 1)
-        seen = place = images[here]
-        for change in itertools.compress(changes, chosen):
-            seen = change.run({name: value[here] for name, value in change.values.items()}, seen, own=True)
+    values = [{name: value.split(1) for name, value in change.values.items()} for change in changes]
+    for number, (place, chosen) in enumerate(zip(images.split(1), open_)):
+        seen = place
+        for change, rows in itertools.compress(zip(changes, values), chosen):
+            seen = change.run({name: row[number] for name, row in rows.items()}, seen, own=True)
         if seen is not place:
             place.copy_(seen)
     return images, True
@@ -400,9 +405,21 @@ def _one_by_one(images: Any, gain: Any) -> bool:
     return gain.shape[-1] > 1 and images.is_contiguous()
 
 
-def hasher(seed: Any) -> Any:
-    """The namespace that hashes a few words: NumPy's for eager code on the CPU."""
-    return sys.modules[__name__] if fuses() or not on_host(seed) else numpy_words
+def few(function: Callable[..., Any], *given: Any) -> Any:
+    """``function(*given)`` of a few numbers: tensors in lists and dicts, as what comes out. In eager code on the CPU
+    computed by NumPy.
+    """
+    if fuses() or not all(on_host(x) and not x.requires_grad for x in _tensors(given)):
+        return function(*given)
+    return _few.compute(function, *given)
+
+
+def _tensors(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, (list, tuple, dict)):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(part)
+    elif torch.is_tensor(tree):
+        yield tree
 
 
 def words(x: Any) -> Any:

@@ -93,20 +93,31 @@ def in_groups(run: Pass, starts: list[int], data: Any, u: Any, values: Any) -> A
         return run(data, u, values)
     write, results = program
     whole = keras.tree.map_structure(lambda x: new_like(x, len(u)), results)
-    targets, inference = keras.tree.flatten(whole), torch.is_inference_mode_enabled()
+    targets = keras.tree.flatten(whole)
+
+    def fill(start: int) -> None:
+        here = slice(start, start + size)
+        write([target[here] for target in targets], _rows(data, here), u[here], values)
+
+    by_threads(fill, starts, write)
+    return whole
+
+
+def by_threads(fill: Callable[[int], None], pieces: list[int], program: Compiled) -> None:
+    """``fill(piece)`` of each piece, without gradients, by as many threads as torch has; it calls the program."""
+    inference = torch.is_inference_mode_enabled()
     _keep_freed_memory()
 
-    def fill(some: Iterable[int]) -> None:
+    def fill_some(some: Iterable[int]) -> None:
         with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
-            for start in some:
-                here = slice(start, start + size)
-                write([target[here] for target in targets], _rows(data, here), u[here], values)
+            for piece in some:
+                fill(piece)
 
-    left = iter(starts)
-    if not write.started:  # the compiler runs where it was asked for, not in a thread of ours
-        fill([next(left)])
-    _by_all_threads(lambda: fill(left), min(torch.get_num_threads(), len(starts)))
-    return whole
+    left = iter(pieces)
+    if not program.started:  # the compiler runs where it was asked for, not in a thread of ours
+        fill_some(itertools.islice(left, 1))
+    if pieces:
+        _by_all_threads(lambda: fill_some(left), min(torch.get_num_threads(), len(pieces)))
 
 
 def _by_all_threads(work: Callable[[], None], count: int) -> None:
@@ -261,3 +272,17 @@ def _without_rows(x: Any) -> Any:
 
 
 compiled = Pass
+_writers: dict[Any, Compiled] = {}
+
+
+def image_writer(key: Any, images: Any, make: Callable[[Any, Any], Any]) -> Compiled | None:
+    """For a step of eager code on a CPU that is faster compiled: ``write(target, image, numbers)``, which puts
+    ``make(image, numbers)`` of one image (1, H, W, C) into ``target``. None where no compiler is wanted for these
+    images, or where there are programs for many shapes and settings (``key``) already.
+    """
+    if _SHAPES_DECIDE is None or torch.compiler.is_compiling() or not compiler_wanted("cpu", images.numel()):
+        return None
+    key = (key, images.shape[1:], images.dtype)
+    if key not in _writers and len(_writers) < SHAPES:
+        _writers[key] = Compiled(lambda target, *given: target.copy_(make(*given)), dynamic=False, options=ONE_THREAD)
+    return _writers.get(key)

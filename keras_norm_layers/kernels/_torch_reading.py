@@ -4,12 +4,14 @@ as a whole.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from keras_norm_layers.kernels._torch_passes import group_size, new_like
+from keras_norm_layers.kernels import resample
+from keras_norm_layers.kernels._torch_passes import by_threads, group_size, image_writer, new_like
 
 # From this many pixels an image on, its own slice is copied faster than its pixels are gathered.
 COPY_FROM = 1 << 10
@@ -117,30 +119,50 @@ def affine_sample(images: Any, inverse: Any, outside: tuple[int, int], fill_mode
         grid = x[None, None, None, :] * across + (y[None, None, :, None] * down + shift)
         return _sample(_taken(images, here), grid, fill_mode, fill_value)
 
-    return _in_parts(part, images, outside, learns=inverse.requires_grad, stays=stays)
+    def write(result: Any, rows: Any) -> bool:
+        bytes_ = images.dtype == torch.uint8 and 1 < images.shape[3] <= 4  # which the compiler reads as words
+        key = (tuple(outside), fill_mode, fill_value)
+        read = functools.partial(resample.warp, fill_mode=fill_mode, fill_value=fill_value, size=outside)
+        program = image_writer(key, images, read) if bytes_ else None
+        if program is None:
+            return False
+        rows_of = [tensor.split(1) for tensor in (result, images, inverse)]
+        by_threads(lambda row: program(*(tensor[row] for tensor in rows_of)), rows.tolist(), program)
+        return True
+
+    return _in_parts(part, images, outside, learns=inverse.requires_grad, stays=stays, write=write)
 
 
 def _in_parts(
-    part: Callable[[Any], Any], images: Any, outside: tuple[int, int], learns: bool, stays: Any = None
+    part: Callable[[Any], Any],
+    images: Any,
+    outside: tuple[int, int],
+    learns: bool,
+    stays: Any = None,
+    write: Callable[[Any, Any], bool] | None = None,
 ) -> Any:
     """``part`` of all images, (N, H, W, C) of size ``outside``, in float32; those that ``stays`` (N,) names come out as
     they are. On a CPU a few at a time, but enough for all threads: what lies between its steps then stays in the cache,
-    and takes memory that was used before.
+    and takes memory that was used before. ``write(result, rows)`` may do the others faster, and says whether it did.
     """
     count, size = len(images), max(group_size(images), torch.get_num_threads())
     if images.device.type != "cpu" or count <= size or learns or images.requires_grad:
         return part(slice(None)).to(torch.float32)
     one = torch.empty((0, images.shape[3], *outside)).permute(0, 2, 3, 1)  # as torch's kernel gives them
     result = new_like(one, count)
-    if stays is None or not stays.any():
+    stays = torch.zeros(count, dtype=torch.bool) if stays is None else stays
+    for here in torch.nonzero(stays)[:, 0].split(size):
+        planes = _taken(images, here).permute(0, 3, 1, 2).contiguous()  # both at once, order and dtype, is slower
+        _put(result, here, planes.permute(0, 2, 3, 1))
+    moved = torch.nonzero(~stays)[:, 0]
+    if write is not None and write(result, moved):
+        return result
+    if len(moved) == count:
         for start in range(0, count, size):
             here = slice(start, start + size)
             result[here].copy_(part(here))
         return result
-    for here in torch.nonzero(stays)[:, 0].split(size):
-        planes = _taken(images, here).permute(0, 3, 1, 2).contiguous()  # both at once, order and dtype, is slower
-        _put(result, here, planes.permute(0, 2, 3, 1))
-    for here in torch.nonzero(~stays)[:, 0].split(size):
+    for here in moved.split(size):
         _put(result, here, part(here))
     return result
 

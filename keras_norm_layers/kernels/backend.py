@@ -18,11 +18,19 @@ import numpy as np
 
 FRAMEWORKS = ("tensorflow", "jax", "torch")
 _namespaces: dict[str, Any] = {}  # torch.compile cannot read an import, so it must find the module here
+
+
+class Numbers(np.ndarray):
+    """A few numbers that NumPy computes with for another library (``_few.py``)."""
+
+
 HOST_LOCK = threading.Lock()  # around state that several threads of tf.data may change
 
 
 def framework(x: Any) -> str:
     """Name of the library that ``x`` belongs to; the Keras backend for NumPy arrays, lists and numbers."""
+    if type(x) is Numbers:
+        return "few"
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(x, (tensorflow.Tensor, tensorflow.Variable)):
         return "tensorflow"
@@ -43,7 +51,7 @@ def namespace(x: Any) -> Any:
 def namespace_named(name: str) -> Any:
     """The namespace module of a library by its name: "tensorflow", "jax" or "torch"."""
     if name not in _namespaces:
-        if name not in FRAMEWORKS:
+        if name not in (*FRAMEWORKS, "few"):
             raise ValueError(f"keras_norm_layers runs on the backends {FRAMEWORKS}; the Keras backend is {name!r}.")
         _namespaces[name] = importlib.import_module(f"keras_norm_layers.kernels._{name}")
     return _namespaces[name]

@@ -31,7 +31,7 @@ def apply(images: Any, color: Color, own: bool = False) -> Any:
     """
     xp = namespace(images)
     gain, offset, low, high, gray = (
-        v if v is None or isinstance(v, (int, float)) else v[:, None, None, :] for v in color
+        v if v is None or isinstance(v, (int, float)) else xp.reshape(v, (-1, 1, 1, v.shape[-1])) for v in color
     )
     if gray is not None:
         added = luma(images) * gray

@@ -17,11 +17,6 @@ GREY_LEVELS = 255.0
 NEARLY = 2.0**-10  # of a level: a value that rounding left so little below a level belongs to it
 
 
-def per_image(values: Any) -> Any:
-    """(N,) as (N, 1, 1, 1)."""
-    return values[:, None, None, None]
-
-
 def extremes(images: Any) -> tuple[Any, Any]:
     """The greatest and the least of red, green and blue, (N, H, W, 1)."""
     xp = namespace(images)
@@ -38,7 +33,7 @@ def saturation(images: Any, gain: Any, low: float, high: float) -> Any:
     images = xp.clip(images, low, high)
     value, least = extremes(images)
     fullest = (value - low) / xp.maximum(value - least, 1e-20 * (high - low))  # the gain by which S becomes 1
-    pulled = images + (value - images) * (1.0 - xp.minimum(fullest, per_image(gain)))
+    pulled = images + (value - images) * (1.0 - xp.minimum(fullest, pixels.per_image(gain)))
     return xp.maximum(pulled, low)  # rounding
 
 
@@ -56,7 +51,7 @@ def hue(images: Any, turns: Any, low: float, high: float) -> Any:
     chroma = value - least
     of_green, of_blue = blue - red + 2.0 * chroma, red - green + 4.0 * chroma
     place = xp.where(value == red, green - blue, xp.where(value == green, of_green, of_blue))
-    place = place + chroma * (6.0 * per_image(turns))
+    place = place + chroma * (6.0 * pixels.per_image(turns))
 
     def channel(centre: Any) -> Any:
         distance = xp.abs(place - chroma * centre)
@@ -69,23 +64,39 @@ def hue(images: Any, turns: Any, low: float, high: float) -> Any:
     else:
         turned = xp.concat([channel(centre) for centre in centres], -1)
     # Exactly the image where nothing turns; by a product, for XLA does not vectorize this with a selection.
-    return images + (turned - images) * per_image(xp.cast(turns != 0.0, "float32"))
+    return images + (turned - images) * pixels.per_image(xp.cast(turns != 0.0, "float32"))
 
 
-def posterize(images: Any, bits: Any, low: float, high: float) -> Any:
-    """The ``bits`` highest bits of the 256 levels from ``low`` to ``high``; 8 changes nothing. Images may be uint8
-    if the range is (0, 255), and come out as uint8 then.
+def levels(bits: Any, low: float, high: float) -> dict[str, Any]:
+    """What ``posterize`` needs for the ``bits`` highest bits (N,) of the 256 levels from ``low`` to ``high``.
+
+    ``keep``: the bits of a byte; ``stays``: where there is nothing to do, for 8 bits; and of images of floats as
+    numbers of the coarser level (``down``), and as values (``up``).
+    """
+    xp = namespace(bits)
+    step = xp.round(xp.exp((8.0 - xp.round(bits)) * float(np.log(2.0))))  # a power of two, exactly
+    scale = GREY_LEVELS / (high - low)
+    return {
+        "keep": 256.0 - step,
+        "stays": step < 1.5,
+        "down": scale / step,
+        "nearly": (NEARLY - low * scale) / step,
+        "up": step / scale,
+    }
+
+
+def posterize(images: Any, step: dict[str, Any], low: float, high: float) -> Any:
+    """The highest bits of the 256 levels from ``low`` to ``high``, as ``levels`` says. Images may be uint8 if the
+    range is (0, 255), and come out as uint8 then.
     """
     xp = namespace(images)
-    step = xp.round(xp.exp((8.0 - xp.round(bits)) * float(np.log(2.0))))[:, None]  # a power of two, exactly
     if xp.dtype_name(images) == "uint8":
-        return images & xp.cast(per_image(256.0 - step[:, 0]), "uint8")
-    scale = GREY_LEVELS / (high - low)
-    down = color.Color(scale / step, (NEARLY - low * scale) / step)
-    up = color.Color(step / scale, step * 0.0 + low if low else None)
-    levels = color.apply(xp.clip(images, low, high), down, own=True)
-    levels = color.apply(xp.floor_own(levels), up, own=True)
-    return xp.where_rows(per_image(step[:, 0] < 1.5), images, levels)
+        return images & xp.cast(pixels.per_image(step["keep"]), "uint8")
+    down = color.Color(step["down"][:, None], step["nearly"][:, None])
+    up = color.Color(step["up"][:, None], step["up"][:, None] * 0.0 + low if low else None)
+    made = color.apply(xp.clip(images, low, high), down, own=True)
+    made = color.apply(xp.floor_own(made), up, own=True)
+    return xp.where_rows(pixels.per_image(step["stays"]), images, made)
 
 
 def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -> Any:
@@ -95,7 +106,7 @@ def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -
         images = xp.clip(images, low, high)
     else:
         images = color.apply(images, color.Color(offset=added[:, None], low=low, high=high))
-    threshold = per_image(threshold)
+    threshold = pixels.per_image(threshold)
     if not xp.fuses():
         return xp.inverted_from(images, threshold, low + high)
     return xp.where(images < threshold, images, (low + high) - images)
@@ -105,7 +116,7 @@ def gamma(images: Any, exponent: Any, low: float, high: float) -> Any:
     """Values, scaled to [0, 1], to the power ``exponent``."""
     xp = namespace(images)
     images = xp.clip(images, low, high)
-    unit, exponent = (images - low) * (1.0 / (high - low)), per_image(exponent)
+    unit, exponent = (images - low) * (1.0 / (high - low)), pixels.per_image(exponent)
     positive = xp.maximum(unit, 1e-30)  # neither the logarithm nor its gradient is finite at 0
     power = low + (high - low) * xp.exp(exponent * xp.log(positive))
     return xp.where((unit <= 0.0) | (exponent == 1.0), images, power)
@@ -122,12 +133,22 @@ def equalize(images: Any, bins: int, low: float, high: float, gate: Any) -> Any:
     scaled = (images if scale == 1.0 else images * scale) + (NEARLY - low * scale)
     # Clipped as integers too: NaN is no place, and what is out of a table is read from foreign memory.
     bin_ = xp.clip(xp.cast(xp.clip(scaled, 0.0, float(bins - 1), own=True), "int32"), 0, bins - 1, own=True)
-    rows = xp.arange(n, "int32", images)[:, None] * channels + xp.arange(channels, "int32", images)
-    cells = bin_ + (rows * bins)[:, None, None, :]
-    reached = xp.cumsum(xp.histograms(cells, bins, gate), 2)
+    first = xp.arange(n * channels, "int32", images) * bins  # the first cell of each channel
+    cells = bin_ + xp.reshape(first, (-1, 1, 1, channels))
+    counted = xp.histograms(cells, bins, gate)
+    table, stays = xp.few(lambda counted, gate: _flattening(counted, gate, low, high), counted, gate)
+    return xp.where_rows(stays, images, xp.look_up(table, cells))
+
+
+def _flattening(counted: Any, gate: Any, low: float, high: float) -> tuple[Any, Any]:
+    """The value that each bin of histograms (N, C, bins) becomes, one after the other, and which channels stay, for all
+    values are in one bin or the ``gate`` (N,) is 0: (N, 1, 1, C).
+    """
+    xp = namespace(counted)
+    reached = xp.cumsum(counted, 2)
     total = reached[:, :, -1:]
     lowest = xp.amin(xp.where(reached > 0.0, reached, total), 2, keepdims=True)
     level = xp.round((reached - lowest) * GREY_LEVELS / xp.maximum(total - lowest, 1.0))
     table = low + level * ((high - low) / GREY_LEVELS)
-    stays = xp.reshape((total == lowest) | (gate < 0.5)[:, None, None], (n, 1, 1, channels))
-    return xp.where_rows(stays, images, xp.look_up(xp.reshape(table, (-1,)), cells))
+    stays = (total == lowest) | (gate < 0.5)[:, None, None]
+    return xp.reshape(table, (-1,)), xp.reshape(stays, (-1, 1, 1, counted.shape[1]))

@@ -23,6 +23,11 @@ def vector(numbers: Any) -> np.ndarray:
     return np.array(numbers, "float32")
 
 
+def per_image(values: Any) -> Any:
+    """(N,) as (N, 1, 1, 1)."""
+    return namespace(values).reshape(values, (-1, 1, 1, 1))
+
+
 def saturate(images: Any, dtype: str) -> Any:
     """Images as ``dtype``: for integers rounded (half to even) and cut to their range, never wrapped around."""
     xp = namespace(images)

@@ -37,12 +37,16 @@ def uniform(seed: Any, batch_size: Any, slots: int) -> Any:
     begins with the rows of a smaller one, and each replica of a distribution strategy has numbers of its own.
     """
     xp = namespace(seed)
-    hasher = xp.hasher(seed)
-    seed = hasher.words(seed)
-    key = threefry2x32(hasher, (seed[0:1], seed[1:2]), (seed[2:3], 0))
-    rows = hasher.words(hasher.arange(batch_size, "int32", like=seed))[:, None]
-    columns = hasher.words(hasher.arange(slots, "int32", like=seed))[None, :]
-    return xp.asarray(hasher.unit_interval(threefry2x32(hasher, key, (rows, columns))[0]))
+    return xp.asarray(xp.few(lambda seed: _uniform(seed, batch_size, slots), seed))
+
+
+def _uniform(seed: Any, batch_size: Any, slots: int) -> Any:
+    xp = namespace(seed)
+    seed = xp.words(seed)
+    key = threefry2x32(xp, (seed[0:1], seed[1:2]), (seed[2:3], 0))
+    rows = xp.words(xp.arange(batch_size, "int32", like=seed))[:, None]
+    columns = xp.words(xp.arange(slots, "int32", like=seed))[None, :]
+    return xp.unit_interval(threefry2x32(xp, key, (rows, columns))[0])
 
 
 def uniform_field(key: Any, shape: tuple[Any, ...], stream: int = 0) -> Any:

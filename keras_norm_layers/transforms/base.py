@@ -149,8 +149,15 @@ class PixelTransform(ValueTransform):
     pointwise = False  # True: each pixel is changed for itself, without looking at others
     on_bits = False  # True: ``change`` takes uint8 images of the range (0, 255) as well, and gives uint8 then
 
+    def prepared(self, params: dict[str, Any]) -> dict[str, Any]:
+        """What ``change`` needs to know, tensors (N, ...) by name, from ``params`` as in ``GeometricTransform.matrix``.
+
+        Once for a batch, where ``change`` may be called for one image after the other.
+        """
+        return params
+
     def change(self, params: dict[str, Any], images: Any) -> Any:
-        """The float32 images (N, H, W, C) (see ``on_bits``) changed; ``params`` as in ``GeometricTransform.matrix``."""
+        """The float32 images (N, H, W, C) (see ``on_bits``) changed; ``params`` as ``prepared``."""
         raise NotImplementedError
 
 

@@ -339,10 +339,14 @@ class AutoContrast(ColorTransform):
         return {"on": Coin(1.0)}
 
     def color(self, params: dict[str, Any], images: Any) -> color.Color:
-        xp = backend.namespace(images)
+        gain, offset = backend.namespace(images).few(self._stretch, *color.channel_range(images), params["on"])
+        return color.Color(gain, offset, *self.value_range)
+
+    def _stretch(self, least: Any, most: Any, on: Any) -> tuple[Any, Any]:
+        """The gain and the offset of each channel."""
+        xp = backend.namespace(most)
         low, high = self.value_range
-        least, most = color.channel_range(images)
-        stretched = (params["on"][:, None] > 0.5) & (most - least > 1e-5 * (high - low))
-        gain = xp.where(stretched, (high - low) / xp.where(stretched, most - least, most * 0.0 + 1.0), most * 0.0 + 1.0)
-        offset = xp.where(stretched, low - least * gain, most * 0.0)
-        return color.Color(gain, offset, low, high)
+        stretched = (on[:, None] > 0.5) & (most - least > 1e-5 * (high - low))
+        one = most * 0.0 + 1.0
+        gain = xp.where(stretched, (high - low) / xp.where(stretched, most - least, one), one)
+        return gain, xp.where(stretched, low - least * gain, most * 0.0)

@@ -145,8 +145,11 @@ class RandomPosterization(PixelTransform):
         fewest, most = self._bits
         return {"bits": Integers(int(fewest), int(most), identity=8.0)}
 
+    def prepared(self, params: dict[str, Any]) -> dict[str, Any]:
+        return curves.levels(params["bits"], *self.value_range)
+
     def change(self, params: dict[str, Any], images: Any) -> Any:
-        return curves.posterize(images, params["bits"], *self.value_range)
+        return curves.posterize(images, params, *self.value_range)
 
 
 @serializable
@@ -190,10 +193,13 @@ class Solarization(PixelTransform):
     def specs(self) -> dict[str, Distribution]:
         return {"addition": Uniform(*self._added), "threshold": Uniform(*self._threshold, identity=256 / 255)}
 
-    def change(self, params: dict[str, Any], images: Any) -> Any:
+    def prepared(self, params: dict[str, Any]) -> dict[str, Any]:
         low, high = self.value_range
-        added = None if self._added == (0.0, 0.0) else params["addition"] * (high - low)
-        return curves.solarize(images, added, low + params["threshold"] * (high - low), low, high)
+        threshold = {"threshold": low + params["threshold"] * (high - low)}
+        return threshold if self._added == (0.0, 0.0) else {**threshold, "added": params["addition"] * (high - low)}
+
+    def change(self, params: dict[str, Any], images: Any) -> Any:
+        return curves.solarize(images, params.get("added"), params["threshold"], *self.value_range)
 
 
 @serializable

@@ -86,9 +86,12 @@ class Layout:
 
         ``u`` is the draw (N, slots), ``strength`` a number or scalar tensor in [0, 1].
         """
+        return [Drawn(values, gate) for values, gate in backend.namespace(u).few(self._drawn, u, strength)]
+
+    def _drawn(self, u: Any, strength: Any) -> list[tuple[dict[str, Any], Any]]:
         xp = backend.namespace(u)
         opened: dict[int, list[Any]] = {}
-        values: list[Drawn] = []
+        result: list[tuple[dict[str, Any], Any]] = []
         slot = 0
         for number, node in enumerate(self.nodes):
             transform = node.transform
@@ -104,10 +107,11 @@ class Layout:
                 gate = both(gate, opened[choice][branch])
             on = strength if gate is None or transform.kind == "choice" else strength * gate
             specs = transform.specs()
-            values.append(Drawn({name: specs[name].quantile(v, _like(on, v)) for name, v in drawn.items()}, gate))
+            values = {name: specs[name].quantile(v, _like(on, v)) for name, v in drawn.items()}
+            result.append((values, gate))
             if transform.kind == "choice":
-                opened[number] = [both(gate, branch) for branch in transform.gates(values[number])]
-        return values
+                opened[number] = [both(gate, branch) for branch in transform.gates(values)]
+        return result
 
 
 def both(gate: Any, other: Any) -> Any:

@@ -48,12 +48,16 @@ class RandomSharpness(PixelTransform):
     def specs(self) -> dict[str, Distribution]:
         return {"factor": Uniform(*self._range, identity=0.5)}
 
+    def prepared(self, params: dict[str, Any]) -> dict[str, Any]:
+        blend = 1.0 - 2.0 * params["factor"]
+        return {"smooth": blend, "given": 1.0 - blend * (9.0 / 13.0)}
+
     def change(self, params: dict[str, Any], images: Any) -> Any:
         xp = backend.namespace(images)
         # The kernel is 1/13 everywhere, which is separable, and 4/13 more in the middle.
         smooth = filters.convolve(images, [1.0 / 13.0] * 3, [1.0] * 3)
-        blend = (1.0 - 2.0 * params["factor"])[:, None, None, None]
-        return xp.clip(xp.weighted(smooth, blend, images, 1.0 - blend * (9.0 / 13.0)), *self.value_range, own=True)
+        of_smooth, of_given = (pixels.per_image(params[name]) for name in ("smooth", "given"))
+        return xp.clip(xp.weighted(smooth, of_smooth, images, of_given), *self.value_range, own=True)
 
 
 @serializable

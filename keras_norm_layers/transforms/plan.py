@@ -178,13 +178,25 @@ class Plan:
 
     def forward(self, stage: Stage, parameters: Parameters, maps: int | None = None) -> Any:
         """The product of the stage's (first ``maps``) maps, (N, 3, 3), from input to output."""
-        sizes = [stage.size, *stage.sizes]
-        return matrices.compose(
-            *(
-                self.transforms[n].matrix(parameters[n], *(floating(side) for side in sizes[i]))
-                for i, n in enumerate(stage.maps[:maps])
-            )
-        )
+        return self._product(stage, parameters, maps, lambda forward: forward)
+
+    def inverse(self, stage: Stage, parameters: Parameters, maps: int | None = None) -> Any:
+        """The way back of ``forward``."""
+        return self._product(stage, parameters, maps, matrices.invert)
+
+    def _product(self, stage: Stage, parameters: Parameters, maps: int | None, last: Callable[[Any], Any]) -> Any:
+        numbers, sizes = stage.maps[:maps], [stage.size, *stage.sizes]
+        given = [{name: value for name, value in parameters[n].items() if name != "displacement"} for n in numbers]
+
+        def product(given: list[dict[str, Any]]) -> Any:
+            maps = [
+                self.transforms[n].matrix(values, *(floating(side) for side in size))
+                for n, values, size in zip(numbers, given, sizes)
+            ]
+            return last(matrices.compose(*maps))
+
+        like = next(iter(parameters[numbers[0]].values()))
+        return backend.namespace(like).few(product, given)
 
     # Images -----------------------------------------------------------------------------------------------------------
 
@@ -206,7 +218,7 @@ class Plan:
             source, given = self._run(first, source, parameters, given), False
         if given and self._starts_with_bits(stage, source):
             (number, _), *steps = stage.steps
-            source, given = self.transforms[number].change(parameters[number], source), False
+            source, given = _changed(self.transforms[number], parameters[number], source), False
             stage = replace(stage, steps=steps)
         # Maps applied -> (image, colours applied, whether it is a tensor of our own): one warp for each number.
         views: dict[int, tuple[Any, int, bool]] = {}
@@ -294,7 +306,9 @@ class Plan:
         if transform.kind == "blend":
             made = [self._chain(chain, images, parameters) for chain in self.layout.chains[number]]
             return transform.blend(values, images, made)
-        return transform.change(values, images) if transform.kind == "pixel" else transform.mix_images(values, images)
+        return (
+            _changed(transform, values, images) if transform.kind == "pixel" else transform.mix_images(values, images)
+        )
 
     def _warp(self, stage: Stage, source: Any, parameters: Parameters, maps: int) -> Any:
         """The source seen through the first ``maps`` maps of the stage, float32."""
@@ -302,7 +316,7 @@ class Plan:
         if maps == 0:
             return xp.cast(source, "float32")
         interpolation, fill_mode, fill_value, antialias = stage.resampling
-        inverse, axes = matrices.invert(self.forward(stage, parameters, maps)), self._mirrors(stage, maps)
+        inverse, axes = self.inverse(stage, parameters, maps), self._mirrors(stage, maps)
         if axes and xp.fuses():
             return xp.cast(resample.mirrored(source, inverse, axes), "float32")
         return xp.cast(
@@ -347,7 +361,7 @@ class Plan:
         """Masks (N, H, W, C) moved like the images; by nearest neighbour dtype and classes stay."""
         for stage in self.stages(sides(masks)):
             if stage.maps:
-                inverse = matrices.invert(self.forward(stage, parameters))
+                inverse = self.inverse(stage, parameters)
                 reading = self._reading(stage, parameters, len(stage.maps))
                 masks = resample.warp(
                     masks, inverse, interpolation, stage.resampling.fill_mode or "nearest", fill_value, **reading
@@ -423,13 +437,28 @@ def _folds(transform: Any) -> bool:
     return transform.kind == "color" and not transform.looks
 
 
-def _change_of(transform: Any, gate: Any, values: Drawn) -> pixels.Change:
-    """What a transform of values does to the images whose ``gate`` (N,) is 1."""
+def _changed(transform: Any, values: dict[str, Any], images: Any) -> Any:
+    """What a pixel transform makes of images."""
+    return transform.change(transform.prepared(values), images)
+
+
+def _change_of(transform: Any, gate: Any, values: dict[str, Any]) -> pixels.Change:
+    """What a transform of values does to the images whose ``gate`` (N,) is 1.
+
+    All that follows from the draw alone is computed here, for the batch and not for each image again.
+    """
+    known: dict[str, Any] = {}
+    if transform.kind == "pixel":
+        values = transform.prepared(values)
+    elif not transform.looks:
+        known = transform.color(values, None)._asdict()
+        values = {name: value for name, value in known.items() if hasattr(value, "shape")}
 
     def run(drawn: Any, seen: Any, own: bool = False) -> Any:
         if transform.kind == "pixel":
             return transform.change(drawn, seen)
-        return color.apply(seen, transform.color(drawn, seen), own)
+        mapped = color.Color(**{**known, **drawn}) if known else transform.color(drawn, seen)
+        return color.apply(seen, mapped, own)
 
     return pixels.Change(gate, values, run)
 
