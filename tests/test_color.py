@@ -185,3 +185,16 @@ def test_errors_name_the_argument_and_what_is_allowed(make, words):
     with pytest.raises(ValueError) as error:
         make()
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("height", [1, 7, 256, 257, 258, 263, 600])
+def test_the_mean_of_bytes_is_exact(height):
+    images = np.random.default_rng(height).integers(0, 256, (2, height, 5, 3)).astype("uint8")
+    images[1] = 255
+    found = pixels.channel_mean(backend.namespace(None).asarray(images))
+    np.testing.assert_allclose(to_numpy(found), images.mean((1, 2)), rtol=1e-6)
+    layer = knl.RandomContrast(0.5, seed=1)
+    layer.build((None, height, 5, 3))
+    u = layer.draw(2)
+    looked_at = [to_numpy(layer.apply(given, u)) for given in (images, images.astype("float32"))]
+    np.testing.assert_allclose(*looked_at, atol=1e-3)

@@ -208,7 +208,7 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def channel_sums(images: Any) -> Any:
     """The sum of each channel of each image (N, H, W, C): (N, C)."""
-    return torch.sum(images, dim=(1, 2))
+    return torch.sum(images, dim=(1, 2), dtype=torch.float32)
 
 
 def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

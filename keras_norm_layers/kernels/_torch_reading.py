@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from keras_norm_layers.kernels import resample
@@ -199,32 +200,40 @@ def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int], dtype: str
     None where a map does more, or looks beyond the border: slice by slice, in the speed of a copy; cast to ``dtype``.
     """
     n, *inside, channels = images.shape
-    if images.requires_grad or images.device.type != "cpu" or outside[0] * outside[1] < COPY_FROM:
+    if images.requires_grad or images.device.type != "cpu" or outside[0] * outside[1] < COPY_FROM or not n:
         return None
-    maps = inverse[:, :2].detach().to(torch.float64)
-    linear = torch.round(maps[:, :, :2])
-    corner = torch.tensor([(size - 1) / 2 for size in outside[::-1]], dtype=torch.float64)
-    middle = torch.tensor([(size - 1) / 2 for size in inside[::-1]], dtype=torch.float64)
-    first = middle + maps[:, :, 2] - (linear @ corner)
-    last = first + (linear @ (2.0 * corner))
-    start, end = torch.round(first), torch.round(last)
-    size = torch.tensor(inside[::-1], dtype=torch.float64)
-    fits = (torch.minimum(start, end) >= 0.0).all() and (torch.maximum(start, end) < size).all()
-    exact = (maps[:, :, :2] - linear).abs().max() < EXACT and (first - start).abs().max() < 100 * EXACT
-    if not n or not (fits and exact) or (linear.abs().sum(2) != 1).any() or (linear.abs().sum(1) != 1).any():
+    places = _exact_places(inverse[:, :2].detach().numpy(), inside, outside)
+    if places is None:
         return None
     wanted = images.dtype if dtype is None else getattr(torch, dtype)
     result = new_like(torch.empty((0, *outside, channels), dtype=wanted), n)
-    turned = linear[:, 0, 0] == 0.0
-    lowest, highest = torch.minimum(start, end).to(torch.int64), torch.maximum(start, end).to(torch.int64) + 1
-    for image, out, (x, y), (to_x, to_y), turn, (left, up) in zip(
-        images, result, lowest.tolist(), highest.tolist(), turned.tolist(), (start > end).tolist()
-    ):
+    for image, out, (x, y), (to_x, to_y), turn, (left, up) in zip(images, result, *places):
         part = image[y:to_y, x:to_x]
         axes = [axis for axis, back in ((0, up), (1, left)) if back]
         part = part.flip(axes) if axes else part
         out.copy_(part.transpose(0, 1) if turn else part)
     return result
+
+
+def _exact_places(maps: np.ndarray, inside: list[int], outside: tuple[int, int]) -> list[Any] | None:
+    """For each of the maps (N, 2, 3): the first column and row that are seen, the ones behind the last, whether they
+    are turned, and whether they are seen from right to left and from below; None where ``copy_exactly`` can do nothing.
+    """
+    maps = np.where(np.isfinite(maps), maps, 0.5).astype("float64")  # half a pixel is not exact
+    linear = np.round(maps[:, :, :2])
+    corner, middle = (np.array([(side - 1) / 2 for side in size[::-1]]) for size in (outside, inside))
+    first = middle + maps[:, :, 2] - linear @ corner
+    last = first + linear @ (2.0 * corner)
+    start, end = np.round(first), np.round(last)
+    lowest, highest = np.minimum(start, end), np.maximum(start, end) + 1.0
+    if not ((lowest >= 0.0).all() and (highest <= inside[::-1]).all()):
+        return None
+    exact = np.abs(maps[:, :, :2] - linear).max() < EXACT and np.abs(first - start).max() < 100 * EXACT
+    steps = np.abs(linear)
+    if not exact or (steps.sum(2) != 1.0).any() or (steps.sum(1) != 1.0).any():
+        return None
+    bounds = (edge.astype("int64").tolist() for edge in (lowest, highest))
+    return [*bounds, (linear[:, 0, 0] == 0.0).tolist(), (start > end).tolist()]
 
 
 def read_planes(planes: Any, places: Any, mirrored: bool) -> Any:

@@ -40,6 +40,19 @@ def sums_of_groups(xp: Any, images: Any) -> Any:
     return xp.sum(xp.reshape(sums, (n, group, channels)), axis=1)
 
 
+def sums_of_bytes(xp: Any, images: Any, add: Callable[[Any], Any]) -> Any:
+    """The sum of each channel of each image (N, H, W, C) of bytes and of known size: float32 (N, C).
+
+    Of up to 257 rows in 16 bits, which hold 257 * 255: twice as fast as in float32. ``add`` adds along the rows, axis
+    2, and keeps the dtype.
+    """
+    n, height, width, channels = xp.shape(images)
+    rows = max(k for k in range(1, 258) if height % k == 0)
+    parts = xp.reshape(xp.cast(images, "uint16"), (n, height // rows, rows, width * channels))
+    sums = xp.sum(xp.cast(add(parts), "float32"), axis=1)
+    return xp.sum(xp.reshape(sums, (n, width, channels)), axis=1)
+
+
 def groups(images: Any, gains: bool) -> list[int]:
     """Where groups of images begin that are worth a pass each: none, for the compiler's one loop does all at once."""
     return []

@@ -51,14 +51,14 @@ def luma(images: Any) -> Any:
 
 
 def channel_range(images: Any) -> tuple[Any, Any]:
-    """The least and the greatest value of each channel of images (N, H, W, C): two tensors (N, C).
+    """The least and the greatest value of each channel of images (N, H, W, C), float32 or uint8: two float32 (N, C).
 
     Rows first, with their pixels as one long axis: loops over a last axis of three are several times slower.
     """
     xp = namespace(images)
     if not (xp.fuses() or xp.slow_at_narrow_broadcasts(images)):
-        return xp.amin(images, (1, 2)), xp.amax(images, (1, 2))
+        return tuple(xp.cast(edge(images, (1, 2)), "float32") for edge in (xp.amin, xp.amax))
     n, height, width, channels = xp.shape(images)
     rows = xp.reshape(images, (n, height, width * channels))
     least, greatest = (xp.reshape(edge(rows, 1), (n, width, channels)) for edge in (xp.amin, xp.amax))
-    return xp.amin(least, 1), xp.amax(greatest, 1)
+    return xp.cast(xp.amin(least, 1), "float32"), xp.cast(xp.amax(greatest, 1), "float32")

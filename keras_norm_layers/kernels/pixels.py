@@ -44,11 +44,11 @@ def saturate(images: Any, dtype: str) -> Any:
 
 
 def channel_mean(images: Any) -> Any:
-    """The mean of each channel of each image (N, H, W, C), float32 (N, C)."""
+    """The mean of each channel of each image (N, H, W, C), float32 or uint8: float32 (N, C)."""
     xp = namespace(images)
     _, height, width, _ = xp.shape(images)
     if not (isinstance(height, int) and isinstance(width, int)):
-        return xp.mean(images, axis=(1, 2))
+        return xp.mean(xp.cast(images, "float32"), axis=(1, 2))
     return xp.channel_sums(images) / float(height * width)
 
 

@@ -137,7 +137,7 @@ class ColorTransform(ValueTransform):
 
     def color(self, params: dict[str, Any], images: Any) -> color.Color:
         """The colour map of each image. ``params`` as in ``GeometricTransform.matrix``; ``images`` if ``looks`` is
-        set.
+        set, float32, or uint8 where such were given and nothing has changed them: fewer bytes to look at.
         """
         raise NotImplementedError
 

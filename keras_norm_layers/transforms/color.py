@@ -139,7 +139,7 @@ class RandomChannelShift(ColorTransform):
         bounds: tuple[Any, Any] = (low, high)
         if self.looks:
             xp = backend.namespace(images)
-            bounds = tuple(edge(images, (1, 2, 3))[:, None] for edge in (xp.amin, xp.amax))
+            bounds = tuple(xp.cast(edge(images, (1, 2, 3))[:, None], "float32") for edge in (xp.amin, xp.amax))
         return color.Color(None, added[:, None] if self.shared else added, *bounds)
 
 

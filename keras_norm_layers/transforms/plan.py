@@ -254,7 +254,8 @@ class Plan:
             if number in alone:
                 seen, own = backend.namespace(seen).change_some(alone[number], seen, own)
             elif transform.kind == "color":
-                colors.append(transform.color(values, seen))
+                bytes_ = as_given and backend.namespace(source).fuses() and _are_bytes(source)
+                colors.append(transform.color(values, source if bytes_ else seen))
                 continue
             else:
                 seen, own = self._changed(number, values, seen, parameters), False
@@ -268,7 +269,7 @@ class Plan:
             return False
         transform = self.transforms[stage.steps[0].number]
         bits = transform.kind == "pixel" and transform.on_bits and transform.value_range == (0, 255)
-        return bits and backend.namespace(source).dtype_name(source) == "uint8"
+        return bits and _are_bytes(source)
 
     def _alone(self, stage: Stage, parameters: Parameters, images: Any) -> dict[int, list[Any]]:
         """The changes of values that are made to the chosen images only, where that is worth while: the first one of a
@@ -461,6 +462,10 @@ def _change_of(transform: Any, gate: Any, values: dict[str, Any]) -> pixels.Chan
         return color.apply(seen, mapped, own)
 
     return pixels.Change(gate, values, run)
+
+
+def _are_bytes(images: Any) -> bool:
+    return bool(backend.namespace(images).dtype_name(images) == "uint8")
 
 
 def sides(images: Any) -> tuple[Any, Any]:
