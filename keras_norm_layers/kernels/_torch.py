@@ -107,9 +107,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 def inverted_from(images: Any, threshold: Any, total: float) -> Any:
-    """``total - images`` where they are ``threshold`` or more; elsewhere the images, float32."""
+    """``total - images`` where they are ``threshold`` or more, elsewhere the images, for eager code on a CPU that wants
+    no gradient; None elsewhere.
+    """
     if not _reuses(images, threshold):
-        return torch.where(images < threshold, images, total - images)
+        return None
     # A mask of numbers: torch has wide instructions for them, for truth values it has none.
     chosen = torch.ge(images, threshold, out=new_like(images))
     signs = torch.mul(chosen, -2.0, out=new_like(images)).add_(1.0)

@@ -107,9 +107,8 @@ def solarize(images: Any, added: Any, threshold: Any, low: float, high: float) -
     else:
         images = color.apply(images, color.Color(offset=added[:, None], low=low, high=high))
     threshold = pixels.per_image(threshold)
-    if not xp.fuses():
-        return xp.inverted_from(images, threshold, low + high)
-    return xp.where(images < threshold, images, (low + high) - images)
+    done = None if xp.fuses() else xp.inverted_from(images, threshold, low + high)
+    return xp.where(images < threshold, images, (low + high) - images) if done is None else done
 
 
 def gamma(images: Any, exponent: Any, low: float, high: float) -> Any:

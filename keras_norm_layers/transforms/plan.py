@@ -195,7 +195,7 @@ class Plan:
             ]
             return last(matrices.compose(*maps))
 
-        like = next(iter(parameters[numbers[0]].values()))
+        like = next(value for values in given for value in values.values())
         return backend.namespace(like).few(product, given)
 
     # Images -----------------------------------------------------------------------------------------------------------
@@ -307,9 +307,9 @@ class Plan:
         if transform.kind == "blend":
             made = [self._chain(chain, images, parameters) for chain in self.layout.chains[number]]
             return transform.blend(values, images, made)
-        return (
-            _changed(transform, values, images) if transform.kind == "pixel" else transform.mix_images(values, images)
-        )
+        if transform.kind == "mix":
+            return transform.mix_images(values, images)
+        return _changed(transform, values, images)
 
     def _warp(self, stage: Stage, source: Any, parameters: Parameters, maps: int) -> Any:
         """The source seen through the first ``maps`` maps of the stage, float32."""
