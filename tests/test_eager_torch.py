@@ -267,3 +267,26 @@ def test_numbers_that_want_a_gradient_stay_with_torch():
     assert x.grad.tolist() == [4.0, 5.0]
     with torch.no_grad():  # divisions by zero are as silent as torch's
         assert few(lambda given: 1.0 / given, torch.zeros(2)).tolist() == [np.inf, np.inf]
+
+
+def test_transforms_of_functions_go_through_a_pass():
+    """``torch.func.grad`` and ``vmap`` give tensors without memory, which NumPy cannot see."""
+    import torch
+
+    layer = knl.RandAugment(num_ops=4, seed=1)
+    layer.build((None, 12, 10, 3))
+    x, u = tensor(photos(5, 12, 10, "float32")), layer.draw(5)
+    given = x.clone().requires_grad_()
+    layer.apply(given, u).sum().backward()
+    np.testing.assert_allclose(torch.func.grad(lambda images: layer.apply(images, u).sum())(x), given.grad, atol=1e-3)
+    turn = knl.RandomRotation(0.1)
+    turn.build((None, 12, 10, 3))
+    u = turn.draw(5)
+    one_by_one = torch.func.vmap(lambda image, row: turn.apply(image[None], row[None])[0])(x, u)
+    np.testing.assert_allclose(one_by_one, turn.apply(x, u), atol=1e-3)
+    draws = torch.func.grad(lambda u: turn.apply(x, u).sum())(u)
+    assert draws.isfinite().all() and draws.abs().sum() > 0
+    flip = knl.RandomFlip()
+    flip.build((None, 40, 40, 3))
+    u, x = flip.draw(4), tensor(photos(4, 40, 40, "float32"))
+    assert torch.func.grad(lambda u: flip.apply(x, u).sum())(u).shape == u.shape

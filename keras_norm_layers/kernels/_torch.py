@@ -284,7 +284,7 @@ def histograms(cells: Any, size: int, gate: Any) -> Any:
     n, _, _, channels = cells.shape
     if on_host(cells) and not fuses():
         opened = gate.detach() > 0.5
-        cells = cells if opened.numpy().all() else cells[opened]
+        cells = cells if opened.all() else cells[opened]
         counted = torch.bincount(as_stored(cells)[0].reshape(-1), minlength=n * channels * size).to(torch.float32)
     else:
         ones = torch.ones((), device=cells.device).expand(cells.numel())

@@ -202,7 +202,11 @@ def copy_exactly(images: Any, inverse: Any, outside: tuple[int, int], dtype: str
     n, *inside, channels = images.shape
     if images.requires_grad or images.device.type != "cpu" or outside[0] * outside[1] < COPY_FROM or not n:
         return None
-    places = _exact_places(inverse[:, :2].detach().numpy(), inside, outside)
+    try:
+        maps = inverse[:, :2].detach().numpy()
+    except RuntimeError:  # in ``torch.func.grad`` or ``vmap`` a tensor has no memory
+        return None
+    places = _exact_places(maps, inside, outside)
     if places is None:
         return None
     wanted = images.dtype if dtype is None else getattr(torch, dtype)
