@@ -440,7 +440,14 @@ def _folds(transform: Any) -> bool:
 
 def _changed(transform: Any, values: dict[str, Any], images: Any) -> Any:
     """What a pixel transform makes of images."""
-    return transform.change(transform.prepared(values), images)
+    return transform.change(_prepared(transform, values), images)
+
+
+def _prepared(transform: Any, values: dict[str, Any]) -> dict[str, Any]:
+    if not values:
+        return dict(transform.prepared(values))
+    result: dict[str, Any] = backend.namespace(next(iter(values.values()))).few(transform.prepared, values)
+    return result
 
 
 def _change_of(transform: Any, gate: Any, values: dict[str, Any]) -> pixels.Change:
@@ -450,7 +457,7 @@ def _change_of(transform: Any, gate: Any, values: dict[str, Any]) -> pixels.Chan
     """
     known: dict[str, Any] = {}
     if transform.kind == "pixel":
-        values = transform.prepared(values)
+        values = _prepared(transform, values)
     elif not transform.looks:
         known = transform.color(values, None)._asdict()
         values = {name: value for name, value in known.items() if hasattr(value, "shape")}
