@@ -1,6 +1,6 @@
 """The namespace of ``Numbers``: arithmetic on a few numbers by NumPy, for eager torch on a CPU (``_torch.few``).
 
-An operation of torch on the 64 angles of a batch takes several times as long as NumPy's, and a pass has hundreds. The
+An operation of torch on the 64 angles of a batch takes longer than NumPy's, and a pass has hundreds. The
 functions are those of a namespace (``backend.py``) that are called with numbers of the draw, never with pixels.
 """
 

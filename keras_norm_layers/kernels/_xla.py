@@ -43,7 +43,7 @@ def sums_of_groups(xp: Any, images: Any) -> Any:
 def sums_of_bytes(xp: Any, images: Any, add: Callable[[Any], Any]) -> Any:
     """The sum of each channel of each image (N, H, W, C) of bytes and of known size: float32 (N, C).
 
-    Of up to 257 rows in 16 bits, which hold 257 * 255: twice as fast as in float32. ``add`` adds along the rows, axis
+    Of up to 257 rows in 16 bits, which hold 257 * 255: faster than in float32. ``add`` adds along the rows, axis
     2, and keeps the dtype.
     """
     n, height, width, channels = xp.shape(images)
