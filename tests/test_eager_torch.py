@@ -290,3 +290,24 @@ def test_transforms_of_functions_go_through_a_pass():
     flip.build((None, 40, 40, 3))
     u, x = flip.draw(4), tensor(photos(4, 40, 40, "float32"))
     assert torch.func.grad(lambda u: flip.apply(x, u).sum())(u).shape == u.shape
+
+
+def test_a_transform_may_be_written_with_torch_or_keras():
+    import keras
+    import torch
+
+    class Turn(knl.RandomRotation):
+        def matrix(self, params, height, width):
+            angle = params["turns"] * (2.0 * np.pi)
+            library = torch if self.name == "torch" else keras.ops
+            cos, sin = library.cos(angle), library.sin(angle)
+            return matrices.matrix([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+    x = tensor(photos(3, 12, 10))
+    ours = knl.Augment([knl.RandomRotation(0.1), knl.RandomShear(0.2)])
+    ours.build(x.shape)
+    u = ours.draw(3)
+    for name in ("torch", "keras"):
+        theirs = knl.Augment([Turn(0.1, name=name), knl.RandomShear(0.2)])
+        theirs.build(x.shape)
+        np.testing.assert_allclose(theirs.apply(x, u), ours.apply(x, u), atol=1e-2)

@@ -19,13 +19,16 @@ exp, log, sin, cos, round, cumsum = np.exp, np.log, np.sin, np.cos, np.rint, np.
 
 
 def compute(function: Callable[..., Any], *given: Any) -> Any:
-    """``function`` of tensors on the host, in lists, tuples and dicts: computed by NumPy, tensors again in the end."""
+    """``function`` of tensors on the host, in lists, tuples and dicts: computed by NumPy, tensors again in the end.
+
+    By torch in ``torch.func.grad`` and ``vmap``, where a tensor has no memory (a RuntimeError), and for a transform
+    that somebody wrote with functions of torch or of Keras (a TypeError).
+    """
     try:
-        numbers = _mapped(_numbers, given)
-    except RuntimeError:  # in ``torch.func.grad`` or ``vmap`` a tensor has no memory
+        with np.errstate(all="ignore"):  # as silent as torch
+            return _mapped(_tensor, function(*_mapped(_numbers, given)))
+    except (RuntimeError, TypeError):
         return function(*given)
-    with np.errstate(all="ignore"):  # as silent as torch
-        return _mapped(_tensor, function(*numbers))
 
 
 def _numbers(x: Any) -> Any:

@@ -218,7 +218,7 @@ class Plan:
             source, given = self._run(first, source, parameters, given), False
         if given and self._starts_with_bits(stage, source):
             (number, _), *steps = stage.steps
-            source, given = _changed(self.transforms[number], parameters[number], source), False
+            source, given = _change_pixels(self.transforms[number], parameters[number], source), False
             stage = replace(stage, steps=steps)
         # Maps applied -> (image, colours applied, whether it is a tensor of our own): one warp for each number.
         views: dict[int, tuple[Any, int, bool]] = {}
@@ -309,7 +309,7 @@ class Plan:
             return transform.blend(values, images, made)
         if transform.kind == "mix":
             return transform.mix_images(values, images)
-        return _changed(transform, values, images)
+        return _change_pixels(transform, values, images)
 
     def _warp(self, stage: Stage, source: Any, parameters: Parameters, maps: int) -> Any:
         """The source seen through the first ``maps`` maps of the stage, float32."""
@@ -438,7 +438,7 @@ def _folds(transform: Any) -> bool:
     return transform.kind == "color" and not transform.looks
 
 
-def _changed(transform: Any, values: dict[str, Any], images: Any) -> Any:
+def _change_pixels(transform: Any, values: dict[str, Any], images: Any) -> Any:
     """What a pixel transform makes of images."""
     return transform.change(_prepared(transform, values), images)
 
