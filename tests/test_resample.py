@@ -1,6 +1,7 @@
 """The warp against SciPy and against a twin in plain Python, on every fill mode, interpolation and odd size."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -338,3 +339,29 @@ def test_sizes_that_a_graph_does_not_know(only_tensorflow):
         for size, result in zip((None, (4, 6)), run(images, inverses, 4, 6)):
             truth = warped(images, inverses, interpolation, mode, 3, size=size)
             np.testing.assert_allclose(result, truth, atol=TOLERANCE)
+
+
+def optimized(function, *args):
+    """What XLA made of ``function``: the text of its entry computation."""
+    if BACKEND == "jax":
+        import jax
+
+        text = jax.jit(function).lower(*args).compile().as_text()
+    else:
+        import tensorflow as tf
+
+        compiled = tf.function(function, jit_compile=True, autograph=False)
+        text = compiled.experimental_get_compiler_ir(*args)(stage="optimized_hlo")
+    return text[text.index("ENTRY") :]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch is not compiled by XLA")
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_on_a_cpu_xla_computes_all_places_before_it_reads(interpolation, dtype):
+    # In the loop that reads, LLVM would compute each place by itself: half as fast.
+    xp = backend.namespace(None)
+    inverses = random_inverses((64, 48), np.random.default_rng(43))[:2]
+    given = (xp.asarray(np.zeros((2, 64, 48, 3), dtype)), xp.asarray(inverses))
+    entry = optimized(lambda x, m: resample.warp(x, m, interpolation, "reflect"), *given)
+    assert re.search(r"= s32\[2,64,48\]\S* (concatenate|fusion)\(", entry), entry

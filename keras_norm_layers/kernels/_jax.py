@@ -17,6 +17,7 @@ from keras_norm_layers.kernels._xla import (  # noqa: F401 - of the namespace
     few,
     fuses,
     groups,
+    in_memory,
     paste,
     read_planes,
     sums_of_bytes,
@@ -192,27 +193,29 @@ def whole(x: Any, plus: int = 0) -> Any:
     return jax.lax.bitcast_convert_type(x + (1.5 * 2.0**23 + plus), jnp.int32) - 0x4B400000
 
 
-def _flat(images: Any, rows: Any, columns: Any) -> tuple[Any, Any]:
-    """All pixels in one row (N * H * W, C), and the places there of ``rows`` and ``columns``."""
+def _flat(images: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
+    """All pixels in one row (N * H * W, C), and what tells the places there of rows and columns."""
     n, height, width, channels = images.shape
     first = (jnp.arange(n, dtype=jnp.int32) * (height * width))[:, None, None]
-    return images.reshape(n * height * width, channels), first + (rows * width + columns)
+    return images.reshape(n * height * width, channels), lambda rows, columns: first + (rows * width + columns)
 
 
 def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
-    pixels, places = _flat(images, rows, columns)
-    return pixels.at[places].get(mode="promise_in_bounds")
+    pixels, place = _flat(images)
+    return pixels.at[in_memory(sys.modules[__name__], place, rows, columns)].get(mode="promise_in_bounds")
 
 
 def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
     """The pixels at several places (rows, columns), each as ``read_pixels`` gives them."""
-    return [read_pixels(images, rows, columns) for rows, columns in places]
+    pixels, place = _flat(images)
+    return [pixels.at[place(rows, columns)].get(mode="promise_in_bounds") for rows, columns in places]
 
 
 def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
     """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
-    pixels, corner = _flat(images, rows, columns)
+    pixels, place = _flat(images)
+    corner = in_memory(sys.modules[__name__], place, rows, columns)
     down = below * images.shape[2]
     # One clamp that changes nothing saves the four that XLA would put around the gathers.
     corner = clip(corner, 0, pixels.shape[0] - 1 - down - right)

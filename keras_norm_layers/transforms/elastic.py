@@ -80,5 +80,5 @@ class RandomElasticTransform(GeometricTransform):
         noise = threefry.normal_field(params["noise"], (2, height, width))
         # Products with two matrices cost a thousandth of Keras's kernel of 67 x 67 taps, for any sigma an image.
         down, across = filters.smoothing(sigma, height)[:, None], filters.smoothing(sigma, width)[:, None]
-        field = xp.matmul(xp.matmul(down, noise), across) * (alpha * sigma)[:, None, None, None]
+        field = xp.matmul(xp.matmul(down, noise), across * (alpha * sigma)[:, None, None, None])
         return xp.stack([field[:, 0], field[:, 1]], 3)
