@@ -165,14 +165,17 @@ def _where_asked(condition: Any, change: Callable[[Any], Any], image: Any) -> An
     return jax.lax.cond(condition, change, lambda image: image, image)
 
 
-def _in_place(function: Callable[[Any], Any], data: Any) -> Any:
-    """``jax.lax.map`` of (images, what belongs to each), written over the images: no second batch, no zeros first."""
+def _in_place(function: Callable[[Any, Any], Any], images: Any, drawn: Any) -> Any:
+    """``function`` of each image and what was drawn for it, written over the images: no second batch, no zeros first.
+
+    By ``fori_loop``, which has a gradient.
+    """
 
     def step(i: Any, images: Any) -> Any:
-        image, drawn = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), (images, data[1]))
-        return jax.lax.dynamic_update_index_in_dim(images, function((image, drawn)), i, 0)
+        image, own = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), (images, drawn))
+        return jax.lax.dynamic_update_index_in_dim(images, function(image, own), i, 0)
 
-    return jax.lax.fori_loop(0, data[0].shape[0], step, data[0])
+    return jax.lax.fori_loop(0, images.shape[0], step, images)
 
 
 def look_up(table: Any, places: Any) -> Any:

@@ -261,8 +261,7 @@ def change_some(changes: list[Any], images: Any, own: bool) -> tuple[Any, bool]:
         return [change._replace(gate=gate, values=values) for change, (gate, values) in zip(changes, packed)]
 
     def looped(images: Any, *reals: Any) -> Any:
-        mapped = functools.partial(tf.map_fn, fn_output_signature=images.dtype)
-        return tf.ensure_shape(changed_some(given(reals), images, _where_asked, mapped), images.shape)
+        return tf.ensure_shape(changed_some(given(reals), images, _where_asked, _in_place), images.shape)
 
     def everywhere(images: Any, *reals: Any) -> Any:
         for change in given(reals):
@@ -288,16 +287,39 @@ def _with_gradient_of(same: Callable[..., Any], function: Callable[..., Any]) ->
     return run
 
 
-def _where_asked(condition: Any, change: Callable[[Any], Any], image: Any) -> Any:
-    """``change`` of the image where the condition holds, else the image: as a loop of one turn or none, which works in
-    the memory of the image where XLA would copy it for a question.
+def _once_if(condition: Any, step: Callable[..., Any], state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``step(*state)`` if the condition holds, else ``state``: as a loop of one turn or none, which works in the memory
+    of the state where XLA would copy it for a question.
     """
-
-    def turn(done: Any, image: Any) -> tuple[Any, Any]:
-        return done + 1, tf.ensure_shape(change(image), image.shape)
-
     turns = tf.cast(condition, tf.int32)
-    return tf.while_loop(lambda done, _: done < turns, turn, (0, image), maximum_iterations=1)[1]
+
+    def turn(done: Any, *state: Any) -> tuple[Any, ...]:
+        return done + 1, *step(*state)
+
+    return tf.while_loop(lambda done, *_: done < turns, turn, (0, *state), maximum_iterations=1)[1:]
+
+
+def _where_asked(condition: Any, change: Callable[[Any], Any], image: Any) -> Any:
+    """``change`` of the image where the condition holds, else the image."""
+    return _once_if(condition, lambda image: (tf.ensure_shape(change(image), image.shape),), (image,))[0]
+
+
+def _in_place(function: Callable[[Any, Any], Any], images: Any, drawn: Any) -> Any:
+    """``function`` of each image and what was drawn for it, written over the images. Those for which nothing is asked
+    are not looked at.
+    """
+    asked = functools.reduce(operator.or_, [gate > 0.5 for gate, _ in drawn])
+    n = shape(images)[0]
+    batch = tf.TensorArray(images.dtype, n, element_shape=images.shape[1:], clear_after_read=False).unstack(images)
+
+    def change(i: Any, batch: Any) -> tuple[Any, Any]:
+        own = tf.nest.map_structure(lambda x: x[i], drawn)
+        return i, batch.write(i, function(batch.read(i), own))
+
+    def step(i: Any, batch: Any) -> tuple[Any, Any]:
+        return i + 1, _once_if(asked[i], change, (i, batch))[1]
+
+    return tf.while_loop(lambda i, _: i < n, step, (0, batch))[1].stack()
 
 
 def look_up(table: Any, places: Any) -> Any:

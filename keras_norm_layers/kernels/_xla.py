@@ -90,17 +90,17 @@ def add_words(a: Any, b: Any) -> Any:
 def changed_some(changes: list[Any], images: Any, where_asked: Callable[..., Any], map_: Callable[..., Any]) -> Any:
     """Several ``pixels.Change``, one after the other, image by image and only where they are asked for.
 
-    ``where_asked`` (condition, change, image) and ``map_`` are made of the library's control flow.
+    ``where_asked`` (condition, change, image) and ``map_`` (a function of an image and of what was drawn for it, the
+    images, all that was drawn) are made of the library's control flow.
     """
 
-    def one(given: Any) -> Any:
-        image, drawn = given
+    def one(image: Any, drawn: Any) -> Any:
         for change, (gate, values) in zip(changes, drawn):
             row = {name: value[None] for name, value in values.items()}
             image = where_asked(gate > 0.5, functools.partial(_of_one, change.run, row), image)
         return image
 
-    return map_(one, (images, [(change.gate, dict(change.values)) for change in changes]))
+    return map_(one, images, [(change.gate, dict(change.values)) for change in changes])
 
 
 def _of_one(run: Callable[..., Any], row: Any, image: Any) -> Any:
