@@ -79,14 +79,14 @@ def warp(
     return _averaged(seen, inverse, projective, samples)
 
 
-def mirrored(images: Any, inverse: Any, axes: set[int]) -> Any:
-    """``warp`` by maps that do nothing but reverse some of these axes: 1 for the rows, 2 for the columns.
+def mirrored(images: Any, maps: Any, axes: set[int]) -> Any:
+    """``warp`` by maps (N, 3, 3) that do nothing but reverse some of these axes: 1 for the rows, 2 for the columns.
 
     Compilers turn that into loads that lie side by side, where places from a matrix are looked up one by one.
     """
     xp = namespace(images)
     for axis in sorted(axes):
-        reversed_ = inverse[:, 2 - axis, 2 - axis] < 0.0
+        reversed_ = maps[:, 2 - axis, 2 - axis] < 0.0
         images = xp.where(xp.reshape(reversed_, (-1, 1, 1, 1)), xp.reverse(images, axis), images)
     return images
 

@@ -317,13 +317,13 @@ class Plan:
         if maps == 0:
             return xp.cast(source, "float32")
         interpolation, fill_mode, fill_value, antialias = stage.resampling
-        inverse, axes = self.inverse(stage, parameters, maps), self._mirrors(stage, maps)
-        if axes and xp.fuses():
-            return xp.cast(resample.mirrored(source, inverse, axes), "float32")
+        axes = self._mirrors(stage, maps)
+        if axes and xp.fuses():  # what mirrors leads back too
+            return xp.cast(resample.mirrored(source, self.forward(stage, parameters, maps), axes), "float32")
         return xp.cast(
             resample.warp(
                 source,
-                inverse,
+                self.inverse(stage, parameters, maps),
                 interpolation or "nearest",
                 fill_mode or "nearest",
                 fill_value or 0.0,
