@@ -196,34 +196,42 @@ def whole(x: Any, plus: int = 0) -> Any:
     return jax.lax.bitcast_convert_type(x + (1.5 * 2.0**23 + plus), jnp.int32) - 0x4B400000
 
 
-def _flat(images: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
-    """All pixels in one row (N * H * W, C), and what tells the places there of rows and columns."""
+def quotient(a: Any, b: Any) -> Any:
+    """a / b of integers from 0, fractions cut off."""
+    return jax.lax.div(a, jnp.asarray(b, a.dtype))
+
+
+def _flat(images: Any) -> tuple[Any, Any, Any]:
+    """All pixels in one row (N * H * W, C), where each image begins there (N, 1, 1), and how long its rows are."""
     n, height, width, channels = images.shape
     first = (jnp.arange(n, dtype=jnp.int32) * (height * width))[:, None, None]
-    return images.reshape(n * height * width, channels), lambda rows, columns: first + (rows * width + columns)
+    return images.reshape(n * height * width, channels), first, width
 
 
 def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
-    pixels, place = _flat(images)
-    return pixels.at[in_memory(sys.modules[__name__], place, rows, columns)].get(mode="promise_in_bounds")
+    pixels, first, width = _flat(images)
+    places = in_memory(sys.modules[__name__], first, rows, columns, width)[0]
+    return pixels.at[places].get(mode="promise_in_bounds")
 
 
 def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
     """The pixels at several places (rows, columns), each as ``read_pixels`` gives them."""
-    pixels, place = _flat(images)
-    return [pixels.at[place(rows, columns)].get(mode="promise_in_bounds") for rows, columns in places]
+    pixels, first, width = _flat(images)
+    return [pixels.at[first + (rows * width + columns)].get(mode="promise_in_bounds") for rows, columns in places]
 
 
-def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
-    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
-    pixels, place = _flat(images)
-    corner = in_memory(sys.modules[__name__], place, rows, columns)
-    down = below * images.shape[2]
+def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> tuple[list[Any], Any, Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``; and
+    the rows and columns that were read, from which weights are to be computed.
+    """
+    pixels, first, width = _flat(images)
+    corner, rows, columns = in_memory(sys.modules[__name__], first, rows, columns, width)
+    down = below * width
     # One clamp that changes nothing saves the four that XLA would put around the gathers.
     corner = clip(corner, 0, pixels.shape[0] - 1 - down - right)
     steps = (0, right, down, down + right)
-    return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps]
+    return [pixels.at[corner + step].get(mode="promise_in_bounds") for step in steps], rows, columns
 
 
 def on_host(x: Any) -> bool:

@@ -340,34 +340,41 @@ def whole(x: Any, plus: int = 0) -> Any:
     return tf.bitcast(x + (1.5 * 2.0**23 + plus), tf.int32) - 0x4B400000
 
 
-def _flat(images: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
-    """All pixels in one row (N * H * W, C), and what tells the places there of rows and columns."""
+def quotient(a: Any, b: Any) -> Any:
+    """a / b of integers from 0, fractions cut off."""
+    return tf.truncatediv(a, b)
+
+
+def _flat(images: Any) -> tuple[Any, Any, Any]:
+    """All pixels in one row (N * H * W, C), where each image begins there (N, 1, 1), and how long its rows are."""
     n, height, width, channels = shape(images)
     first = (tf.range(n) * (height * width))[:, None, None]
-    return tf.reshape(images, (n * height * width, channels)), lambda rows, columns: first + (rows * width + columns)
+    return tf.reshape(images, (n * height * width, channels)), first, width
 
 
 def read_pixels(images: Any, rows: Any, columns: Any) -> Any:
     """The pixels of each image at int32 ``rows`` and ``columns`` (N, H, W): (N, H, W, C), one index a pixel."""
-    pixels, place = _flat(images)
-    return tf.gather(pixels, in_memory(sys.modules[__name__], place, rows, columns))
+    pixels, first, width = _flat(images)
+    return tf.gather(pixels, in_memory(sys.modules[__name__], first, rows, columns, width)[0])
 
 
 def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
     """The pixels at several places (rows, columns), each as ``read_pixels`` gives them."""
-    pixels, place = _flat(images)
-    return [tf.gather(pixels, place(rows, columns)) for rows, columns in places]
+    pixels, first, width = _flat(images)
+    return [tf.gather(pixels, first + (rows * width + columns)) for rows, columns in places]
 
 
-def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -> list[Any]:
-    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``."""
-    n, height, width, _ = shape(images)
-    pixels, place = _flat(images)
-    corner = in_memory(sys.modules[__name__], place, rows, columns)
+def read_squares(images: Any, rows: Any, columns: Any, below: Any, right: Any) -> tuple[list[Any], Any, Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_pixels``; and
+    the rows and columns that were read, from which weights are to be computed.
+    """
+    n, height, _, _ = shape(images)
+    pixels, first, width = _flat(images)
+    corner, rows, columns = in_memory(sys.modules[__name__], first, rows, columns, width)
     down = below * width
     # One clamp that changes nothing saves the four that XLA would put around the gathers.
     corner = clip(corner, 0, n * height * width - 1 - down - right)
-    return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)]
+    return [tf.gather(pixels, corner + step) for step in (0, right, down, down + right)], rows, columns
 
 
 def on_host(x: Any) -> bool:

@@ -41,14 +41,17 @@ def read_each(images: Any, places: list[tuple[Any, Any]]) -> list[Any]:
     return _gathered(images, [(rows * width + columns).clamp(0, height * width - 1) for rows, columns in places])
 
 
-def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> list[Any]:
-    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_each``."""
+def read_squares(images: Any, rows: Any, columns: Any, below: int, right: int) -> tuple[list[Any], Any, Any]:
+    """The pixels at ``rows`` and ``columns``, ``right`` of them, ``below`` them, and both, like ``read_each``; and the
+    rows and columns again, for other backends round anew.
+    """
     _, height, width, _ = images.shape
     if not torch.compiler.is_compiling():
-        return read_each(images, [(rows + down, columns + across) for down in (0, below) for across in (0, right)])
+        places = [(rows + down, columns + across) for down in (0, below) for across in (0, right)]
+        return read_each(images, places), rows, columns
     down = below * width
     corner = (rows * width + columns).clamp(0, height * width - 1 - down - right)
-    return _gathered(images, [corner + step for step in (0, right, down, down + right)])
+    return _gathered(images, [corner + step for step in (0, right, down, down + right)]), rows, columns
 
 
 def _gathered(images: Any, places: list[Any]) -> list[Any]:

@@ -58,18 +58,24 @@ def groups(images: Any, gains: bool) -> list[int]:
     return []
 
 
-def in_memory(xp: Any, place: Callable[[Any, Any], Any], rows: Any, columns: Any) -> Any:
-    """``place(rows, columns)`` of tensors (N, H, W), the places of pixels, written to memory before one is read.
+def in_memory(xp: Any, first: Any, rows: Any, columns: Any, width: Any) -> tuple[Any, Any, Any]:
+    """The places of pixels, ``first + rows * width + columns`` (N, H, W), written to memory before one is read, and
+    the rows and columns again.
 
     On a CPU the compiler computes what an address is made of number by number, in the loop that reads, and all else
-    eight at a time. XLA writes the parts of a concatenation in loops of their own.
+    eight at a time. XLA writes the parts of a concatenation in loops of their own. Loops may round differently: rows
+    and columns are those of the places, whatever a coordinate computed anew would be rounded to.
     """
     height = xp.shape(rows)[1]
     if not xp.on_host(rows) or (isinstance(height, int) and height < 2):
-        return place(rows, columns)
+        return first + (rows * width + columns), rows, columns
     half = height // 2
-    places = xp.concat([place(rows[:, :half], columns[:, :half]), place(rows[:, half:], columns[:, half:])], 1)
-    return xp.where(places < 0, 0, places)  # used twice, it does not become a part of the loop that reads
+    parts = [(rows[:, here], columns[:, here]) for here in (slice(None, half), slice(half, None))]
+    places = xp.concat([first + (rows * width + columns) for rows, columns in parts], 1)
+    places = xp.where(places < 0, 0, places)  # used twice, it does not become a part of the loop that reads
+    inside = places - first
+    rows = xp.quotient(inside, width)
+    return places, rows, inside - rows * width
 
 
 def few(function: Callable[..., Any], *given: Any) -> Any:

@@ -53,31 +53,39 @@ def _nearest(xp: Any, images: Any, x: Any, y: Any, fill_mode: str, fill_value: A
     return xp.where(inside, pixels, fill)
 
 
-def _pair(xp: Any, u: Any, n: Any, fill_mode: str) -> tuple[Any, Any, Any, Any]:
-    """Two neighbours in the image for each coordinate of an axis: the first's int32 index, the step to the second (0 if
-    there is but one pixel), and their weights. Not for "wrap", where the last pixel's neighbour is the first.
+def _first(xp: Any, u: Any, n: Any) -> tuple[Any, Any]:
+    """The first of two neighbours in the image for each folded coordinate of an axis, its int32 index, and the step to
+    the second (0 if there is but one pixel). Not for "wrap", where the last pixel's neighbour is the first.
     """
     size = _size(xp, n)
     step = min(1, n - 1) if isinstance(n, int) else xp.minimum(n - 1, 1)
-    u = _fold(xp, u, n, fill_mode)
-    # Rounded half to even, twice in the same way: at a tie either pixel may be the first, but it must be one.
-    first = xp.clip(u, 1.0, max(size - 1.0, 1.0) if isinstance(n, int) else xp.maximum(size - 1.0, 1.0))
-    index, place = xp.whole(first, -1), xp.round(first - 1.0)
+    last = max(size - 1.0, 1.0) if isinstance(n, int) else xp.maximum(size - 1.0, 1.0)
+    return xp.whole(xp.clip(u, 1.0, last), -1), step
+
+
+def _pair(xp: Any, u: Any, n: Any, index: Any, step: Any, fill_mode: str) -> tuple[Any, Any]:
+    """The weights of two neighbours for each folded coordinate of an axis; ``index`` and ``step`` are ``_first``'s.
+
+    At a tie either pixel may be the first, but it must be the one that is read: its index decides, not the coordinate.
+    """
+    size, middle = _size(xp, n), xp.cast(index, "float32") + 0.5
     if fill_mode == "constant":  # a tent over each pixel; what they do not cover is the fill's
-        place = xp.clip(u, -1.0, size + 1.0) - (place + 0.5)
+        place = xp.clip(u, -1.0, size + 1.0) - middle
         weights = [xp.maximum(1.0 - xp.abs(place - i), 0.0) for i in (0.0, 1.0)]
-        return index, step, weights[0], weights[1] * _size(xp, step)
-    second = xp.clip(u, 0.5, size - 0.5) - (place + 0.5)
-    return index, step, 1.0 - second, second
+        return weights[0], weights[1] * _size(xp, step)
+    second = xp.clip(u, 0.5, size - 0.5) - middle
+    return 1.0 - second, second
 
 
 def _bilinear(xp: Any, images: Any, x: Any, y: Any, fill_mode: str, fill_value: Any) -> Any:
     _, height, width, _ = xp.shape(images)
-    column, right, left_weight, right_weight = _pair(xp, x, width, fill_mode)
-    row, below, upper_weight, lower_weight = _pair(xp, y, height, fill_mode)
+    x, y = _fold(xp, x, width, fill_mode), _fold(xp, y, height, fill_mode)
+    (column, right), (row, below) = _first(xp, x, width), _first(xp, y, height)
+    pixels, row, column = xp.read_squares(images, row, column, below, right)
+    left_weight, right_weight = _pair(xp, x, width, column, right, fill_mode)
+    upper_weight, lower_weight = _pair(xp, y, height, row, below, fill_mode)
     # Four products of weights for a pixel are cheaper than two lines for each of its channels.
     weights = [v * h for v in (upper_weight, lower_weight) for h in (left_weight, right_weight)]
-    pixels = xp.read_squares(images, row, column, below, right)
     result = _mixed(xp, pixels, weights)
     if fill_mode == "constant":
         covered = (left_weight + right_weight) * (upper_weight + lower_weight)

@@ -115,10 +115,10 @@ def _read(xp: Any, images: Any, y: Any, x: Any, size: tuple[int, int], fill_mode
         rows, columns = (xp.cast(xp.floor(place + 0.5), "int32") for place in (y, x))
         return xp.cast(xp.read_pixels(images, rows, columns), "float32")
     row, column = (xp.minimum(xp.floor(place), max(n - 2.0, 0.0)) for place, n in ((y, height), (x, width)))
-    down, right = y - row, x - column
-    corners = xp.read_squares(
+    corners, row, column = xp.read_squares(
         images, xp.cast(row, "int32"), xp.cast(column, "int32"), min(1, height - 1), min(1, width - 1)
     )
+    down, right = y - xp.cast(row, "float64"), x - xp.cast(column, "float64")
     if not isinstance(corners[0], list):
         return _between(xp, corners, down[..., None], right[..., None])
     planes = [_between(xp, four, down, right) for four in zip(*corners)]  # a channel each
