@@ -341,6 +341,21 @@ def test_sizes_that_a_graph_does_not_know(only_tensorflow):
             np.testing.assert_allclose(result, truth, atol=TOLERANCE)
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="torch reads by its own kernel where it does not compile")
+@pytest.mark.parametrize("mode", ["constant", "nearest", "reflect"])
+def test_weights_follow_the_pixel_that_is_read_however_a_tie_is_rounded(mode, monkeypatch):
+    # A program that computes a coordinate in two loops may round it in two ways: between two pixels either will do.
+    xp = backend.namespace(None)
+    images = np.random.default_rng(47).integers(0, 256, (2, 9, 8, 3)).astype("uint8")
+    whole_pixels = np.tile(np.eye(3, dtype="float32"), (2, 1, 1))
+    whole_pixels[1, :2, 2] = (2.0, -3.0)
+    expected = warped(images, whole_pixels, "bilinear", mode, compiled=False)
+    whole = xp.whole
+    for nudge in (-1e-3, 1e-3):
+        monkeypatch.setattr(xp, "whole", lambda x, plus=0, nudge=nudge: whole(x + nudge, plus))
+        np.testing.assert_array_equal(warped(images, whole_pixels, "bilinear", mode, compiled=False), expected)
+
+
 def optimized(function, *args):
     """What XLA made of ``function``: the text of its entry computation."""
     if BACKEND == "jax":
